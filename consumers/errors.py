@@ -1,0 +1,132 @@
+"""One small hierarchy of errors. The class says what to do; its docstring is the default message."""
+
+from __future__ import annotations
+
+import re
+
+from schemas.records import Failure, FailureKind, Stage
+
+
+class SluiceError(Exception):
+    """Something went wrong in Sluice."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip())
+
+
+class ConfigurationError(SluiceError):
+    """The settings, or a table they name, do not fit; a person has to change something. Exit code 2."""
+
+
+class StopError(SluiceError):
+    """The consumer must stop: going on would break a promise."""
+
+
+class FencedError(StopError):
+    """A newer copy of this consumer has taken over; this one stops so that nothing is written twice."""
+
+
+class RetryableError(SluiceError):
+    """Perhaps a passing fault of a store or a worker: try again with backoff."""
+
+
+class StoreUnavailableError(RetryableError):
+    """The store did not answer, or answered with a passing fault."""
+
+
+class WorkerDiedError(RetryableError):
+    """The worker process that held this video ended before it had a result."""
+
+
+class VideoError(SluiceError):
+    """This video cannot be processed, and no other is affected.
+
+    Args:
+        message: for a person: what is wrong and with which figure.
+        stage: where it happened; the class's own ``stage`` if None.
+    """
+
+    kind = FailureKind.PERMANENT
+    stage = Stage.DECODE
+
+    def __init__(self, message: str | None = None, *, stage: Stage | None = None) -> None:
+        super().__init__(message)
+        self.at_stage = stage or self.stage
+
+    @classmethod
+    def error_class(cls) -> str:
+        """Return the bounded code of this class, ``TooManyPixelsError`` -> ``too_many_pixels``."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
+
+    def to_failure(self) -> Failure:
+        """Return this error as the value that goes into the ledger."""
+        return Failure(self.kind, self.at_stage, self.error_class(), str(self))
+
+
+class BadReferenceError(VideoError):
+    """The row holds no usable reference to a video."""
+
+    stage = Stage.OPEN
+
+
+class UriNotAllowedError(VideoError):
+    """The video's URI is not on the allow-list."""
+
+    stage = Stage.OPEN
+
+
+class ObjectNotFoundError(VideoError):
+    """There is no object at the video's URI."""
+
+    stage = Stage.OPEN
+
+
+class ObjectUnavailableError(VideoError):
+    """The object store did not give the video's bytes."""
+
+    kind = FailureKind.TRANSIENT
+    stage = Stage.OPEN
+
+
+class TooManyBytesError(VideoError):
+    """The object is larger than the limit."""
+
+    stage = Stage.OPEN
+
+
+class NotAVideoError(VideoError):
+    """The object is not a video in a container that is understood."""
+
+    stage = Stage.OPEN
+
+
+class NoVideoStreamError(VideoError):
+    """The container holds no video stream that can be decoded."""
+
+    stage = Stage.OPEN
+
+
+class TooManyPixelsError(VideoError):
+    """A frame is larger than the limit."""
+
+
+class TooLongError(VideoError):
+    """The video is longer than the limit."""
+
+
+class TruncatedError(VideoError):
+    """The object ends before the video does."""
+
+
+class NoFramesError(VideoError):
+    """Not one frame of the video could be decoded."""
+
+
+class DeadlineExceededError(VideoError):
+    """Processing took longer than the deadline."""
+
+
+class CutFailedError(VideoError):
+    """A kept clip could not be cut from its video."""
+
+    stage = Stage.CUT

@@ -1,0 +1,1 @@
+"""Everything that touches pypaimon: the source, the sink, the tables and the commit protocol."""

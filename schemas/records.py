@@ -1,0 +1,276 @@
+"""What flows through Sluice: a raw video, what became of it, and what is written down about it.
+
+All values are immutable. Times are timezone-aware UTC. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from fractions import Fraction
+
+from schemas.positions import OffsetRange
+
+WHOLE_OBJECT = -1
+"""Length of a :class:`BlobReference` that reaches to the end of its object."""
+
+
+class Stage(StrEnum):
+    """The seven stages, in the order of the pipeline, and the steps around them that can fail."""
+
+    OPEN = "open"
+    DECODE = "decode"
+    SCENE = "scene_segmentation"
+    DURATION = "duration_filter"
+    FRAMES = "frame_extraction"
+    NSFW = "nsfw_filter"
+    MOTION = "motion_filter"
+    AESTHETIC = "aesthetic_filter"
+    CAPTION = "caption"
+    CUT = "cut"
+    POOL = "pool"
+
+
+@dataclass(frozen=True, slots=True)
+class BlobReference:
+    """Where the bytes of a video are: Paimon's ``BlobDescriptor`` (URI, offset, length) as a plain value.
+
+    ``length_bytes`` is :data:`WHOLE_OBJECT` when the reference reaches to the end of the object.
+    """
+
+    uri: str
+    offset_bytes: int = 0
+    length_bytes: int = WHOLE_OBJECT
+
+
+@dataclass(frozen=True, slots=True)
+class RawVideo:
+    """One row of the raw table.
+
+    ``blob`` is None where the row's video column is null or cannot be understood; ``defect`` then says why, and the
+    row is dead-lettered with that message.
+    """
+
+    row_id: int
+    snapshot_id: int
+    committed_at: datetime
+    source_table: str
+    video_id: str
+    blob: BlobReference | None
+    size_bytes: int | None = None
+    etag: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    defect: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRange:
+    """Offsets that hold no row any more (deleted, or never assigned): finished without a ledger row, but counted."""
+
+    range: OffsetRange
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """One clip's place in its video, from its first frame up to, not including, the frame after its last.
+
+    ``start_s`` and ``end_s`` are seconds after the first frame of the video; ``start_pts`` and ``end_pts`` are the
+    stream's own timestamps in units of ``time_base`` seconds. Frame numbers count decoded frames from 0.
+    """
+
+    start_s: float
+    end_s: float
+    start_pts: int
+    end_pts: int
+    time_base: Fraction
+    start_frame: int
+    end_frame: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One measured value, with enough beside it to measure it again.
+
+    ``value`` is None where nothing was measured (method ``unscored``). ``model_id`` and ``model_revision`` are None for
+    values that come from a formula.
+    """
+
+    stage: Stage
+    name: str
+    value: float | None
+    method: str
+    model_id: str | None = None
+    model_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """A description of a clip. ``is_model_generated`` is False for the template that only states measured facts."""
+
+    text: str
+    method: str
+    is_model_generated: bool
+    model_id: str | None = None
+    model_revision: str | None = None
+
+
+class CutMethod(StrEnum):
+    """How the bytes of a clip came about."""
+
+    STREAM_COPY = "stream_copy"
+    """Packets copied unchanged; the clip begins on a keyframe and holds no frame of a neighbour."""
+    REENCODE_H264 = "h264"
+    """Decoded and encoded again, frame-accurate."""
+    EDIT_LIST = "edit_list"
+    """Packets copied from the keyframe before the clip; ``num_hidden_frames`` precede it, hidden by an edit list."""
+    REFERENCE = "reference"
+    """No bytes: the source reference and the span are the clip."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMedia:
+    """The bytes of a kept clip: an MP4 (None for :attr:`CutMethod.REFERENCE`) and a JPEG thumbnail."""
+
+    cut_method: CutMethod
+    data: bytes | None
+    thumbnail_jpeg: bytes | None
+    num_frames: int
+    num_hidden_frames: int
+    has_audio: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClipOutcome:
+    """What became of one clip. Kept exactly when ``rejected_by`` is None; only kept clips have ``media``.
+
+    ``reason`` is a short, bounded code such as ``motion_below_min``, fit for a metric label.
+    ``scores`` holds every score measured before the verdict.
+    """
+
+    clip_id: str
+    index: int
+    span: Span
+    scores: tuple[Score, ...] = ()
+    rejected_by: Stage | None = None
+    reason: str | None = None
+    caption: Caption | None = None
+    media: ClipMedia | None = None
+    num_frames_sampled: int = 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the clip passed every stage."""
+        return self.rejected_by is None
+
+
+class FailureKind(StrEnum):
+    """What to do about a failed video."""
+
+    PERMANENT = "permanent"
+    """The video's own fault: to the ledger at once."""
+    TRANSIENT = "transient"
+    """Perhaps not the video's fault: try again with backoff, to the ledger when the attempts are used up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a video failed. ``error_class`` is a bounded code (``not_a_video``), ``message`` is for a person."""
+
+    kind: FailureKind
+    stage: Stage
+    error_class: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class MediaInfo:
+    """What decoding found out about a video. Width and height are as displayed, after rotation."""
+
+    container_format: str
+    codec: str
+    width_px: int
+    height_px: int
+    fps: float | None
+    duration_s: float
+    num_frames: int
+    num_corrupt_frames: int
+    rotation_degrees: int
+    has_audio: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageTiming:
+    """Cost of one stage on one video, and how many items went in and came out of it."""
+
+    stage: Stage
+    wall_s: float
+    cpu_s: float
+    num_in: int
+    num_out: int
+
+
+@dataclass(frozen=True, slots=True)
+class VideoOutcome:
+    """What became of one video: its clips, or the failure that ended it (then no clips).
+
+    ``bytes_read`` counts bytes fetched from the object store.
+    """
+
+    media: MediaInfo | None = None
+    clips: tuple[ClipOutcome, ...] = ()
+    failure: Failure | None = None
+    timings: tuple[StageTiming, ...] = ()
+    bytes_read: int = 0
+
+    @property
+    def status(self) -> VideoStatus:
+        """The one word for the ledger."""
+        if self.failure is not None:
+            return VideoStatus.FAILED
+        return VideoStatus.CURATED if any(clip.kept for clip in self.clips) else VideoStatus.REJECTED
+
+    @property
+    def media_bytes(self) -> int:
+        """Bytes of clips and thumbnails held by this outcome."""
+        return sum(
+            len(clip.media.data or b"") + len(clip.media.thumbnail_jpeg or b"")
+            for clip in self.clips
+            if clip.media is not None
+        )
+
+
+class VideoStatus(StrEnum):
+    """The end of a video's story."""
+
+    CURATED = "curated"
+    """At least one clip was kept."""
+    REJECTED = "rejected"
+    """It was processed, and no clip was kept."""
+    FAILED = "failed"
+    """It could not be processed: a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class VideoTask:
+    """One call to the worker pool. ``attempt`` counts from 1; ``deadline_s`` bounds processing, not queueing."""
+
+    video: RawVideo
+    attempt: int
+    deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessedVideo:
+    """A video and its final outcome, ready for the commit. ``attempts`` is how often the pool was called for it."""
+
+    video: RawVideo
+    outcome: VideoOutcome
+    attempts: int
+    processed_at: datetime
