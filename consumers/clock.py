@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
+from consumers.errors import DeadlineExceededError
+from consumers.ports import Clock
+from schemas.records import Stage
+
 
 class SystemClock:
     """The real clock."""
@@ -16,3 +20,26 @@ class SystemClock:
     def monotonic_s(self) -> float:
         """Return seconds on a clock that never goes back."""
         return time.monotonic()
+
+
+class Deadline:
+    """A bound on one piece of work, checked by the work itself.
+
+    Args:
+        clock: where the time comes from.
+        seconds: from now on.
+    """
+
+    def __init__(self, clock: Clock, seconds: float) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._end_s = clock.monotonic_s() + seconds
+
+    def check(self, stage: Stage) -> None:
+        """Return while there is time left.
+
+        Raises:
+            DeadlineExceededError: there is none.
+        """
+        if self._clock.monotonic_s() > self._end_s:
+            raise DeadlineExceededError(f"processing took longer than {self._seconds:g} s", stage=stage)

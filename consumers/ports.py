@@ -123,6 +123,14 @@ class Sink(Protocol):
         ...
 
 
+class VideoProcessor(Protocol):
+    """What a worker does with one video. Built inside the worker, by a picklable factory."""
+
+    def process(self, task: VideoTask) -> VideoOutcome:
+        """Return what became of the video. Whatever is wrong with it is an outcome; this raises nothing of the kind."""
+        ...
+
+
 class WorkerPool(Protocol):
     """Processes videos, one call per video, in workers."""
 

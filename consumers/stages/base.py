@@ -1,0 +1,78 @@
+"""What the one decode pass hands to the filters, and the contract that every filter keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.records import Caption, Score, Span, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class SampledFrame:
+    """One decoded frame, made small for the model stages.
+
+    Attributes:
+        time_s: seconds after the first frame of the video.
+        pts: the stream's timestamp.
+        is_keyframe: whether it decodes without any other frame.
+        rgb: ``(height, width, 3)`` uint8, rotated as displayed, short side ``FramesParams.size_px`` or the video's own
+            if that is smaller.
+    """
+
+    time_s: float
+    pts: int
+    is_keyframe: bool
+    rgb: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class MotionMeasurement:
+    """Mean Farneback flow magnitude of a clip, in pixels of the source frame, or of its diagonal if relative.
+
+    ``mean_magnitude`` is None where the clip has fewer than two samples. ``method`` names algorithm and size, for the
+    record: ``farneback/long_side_256``, ``farneback/full``.
+    """
+
+    mean_magnitude: float | None
+    num_pairs: int
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClipEvidence:
+    """Everything the pass knows of one clip, available as soon as the clip has ended.
+
+    ``frames`` are the extracted frames in order of time, empty where every candidate was corrupt.
+    """
+
+    index: int
+    span: Span
+    frames: tuple[SampledFrame, ...]
+    motion: MotionMeasurement
+    starts_on_keyframe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What one stage says about one clip. ``reason`` is None to pass it on, else the bounded code of the rejection."""
+
+    scores: tuple[Score, ...] = ()
+    reason: str | None = None
+    caption: Caption | None = field(default=None)
+
+
+class ClipStage(Protocol):
+    """A stage that judges one clip by its evidence. Pure: no decoding, no I/O, the same answer each time."""
+
+    @property
+    def stage(self) -> Stage:
+        """Which of the seven it is."""
+        ...
+
+    def judge(self, clip: ClipEvidence) -> StageResult:
+        """Return scores and verdict of this stage for ``clip``."""
+        ...
