@@ -1,0 +1,169 @@
+"""Settings: ``sluice.toml`` and ``SLUICE_*`` environment variables, validated as a whole before anything is touched.
+
+A variable is ``SLUICE_`` + section + ``__`` + key, in capitals: ``SLUICE_POOL__REPLICAS=4``. It wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from consumers.errors import ConfigurationError
+from schemas.profile import Limits, Profile
+
+DEFAULT_PATH = Path("sluice.toml")
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+Bytes = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CatalogSettings(_Section):
+    """The Paimon catalog."""
+
+    warehouse: str = Field(min_length=1, description="Warehouse root: a folder, or s3://bucket/prefix.")
+    options: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="Further catalog options, such as s3.endpoint. Never shown."
+    )
+
+
+class TableSettings(_Section):
+    """Names of the four tables, all in one database."""
+
+    database: str = Field("sluice", pattern=_NAME, description="Paimon database.")
+    raw: str = Field("raw_videos", pattern=_NAME, description="The table that is tailed.")
+    curated: str = Field("curated_clips", pattern=_NAME, description="Where kept clips go.")
+    ledger: str = Field("curation_ledger", pattern=_NAME, description="What became of each raw row.")
+    control: str = Field("sluice_control", pattern=_NAME, description="Desired state and audit trail.")
+
+
+class RawColumnSettings(_Section):
+    """Which column of the raw table holds what. Unmapped optional columns are not read."""
+
+    video: str = Field("video", min_length=1, description="BLOB, BYTES of serialized descriptors, or STRING of URIs.")
+    video_id: str | None = Field("video_id", description="Id of a video; without it the row id is used.")
+    size_bytes: str | None = Field("size_bytes", description="Object size, for the in-flight bound.")
+    etag: str | None = Field("etag", description="Version of the object.")
+    metadata: str | None = Field("metadata", description="Map of strings, carried for reference.")
+
+    @field_validator("video_id", "size_bytes", "etag", "metadata")
+    @classmethod
+    def _empty_is_unmapped(cls, value: str | None) -> str | None:
+        return value or None
+
+
+class ConsumerSettings(_Section):
+    """The consumer loop."""
+
+    id: str = Field("default", pattern=_NAME, description="Identity of the consumer: its position belongs to this id.")
+    poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
+    max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
+    max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")
+    commit_interval_s: float = Field(10.0, gt=0, le=3600, description="Longest wait of a finished video for a commit.")
+    commit_max_clips: int = Field(500, ge=1, description="Commit at once when so many kept clips wait.")
+    commit_max_bytes: Bytes = Field(512 * 1024**2, description="Commit at once when so many clip bytes wait.")
+    max_attempts: int = Field(5, ge=1, description="Attempts at a video that fails for a passing reason.")
+    max_worker_deaths: int = Field(3, ge=1, description="A video that killed its worker so often is a poison video.")
+    read_chunk_rows: int = Field(1000, ge=1, description="Rows of the raw table read at a time.")
+    drain_timeout_s: float = Field(60.0, gt=0, description="Longest wait for videos in flight when stopping.")
+    store_outage_s: float = Field(
+        300.0, ge=0, description="How long a store that does not answer is waited for before the consumer fails."
+    )
+
+
+class PoolSettings(_Section):
+    """Where the stages run."""
+
+    kind: Literal["ray", "inline"] = Field("ray", description="ray: worker processes on Ray Serve; inline: threads.")
+    address: str | None = Field(None, description="Address of an existing Ray cluster; none starts an embedded Ray.")
+    replicas: int | None = Field(None, ge=1, le=4096, description="Workers; none is one for each CPU of this machine.")
+    cpus_per_replica: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker.")
+    object_store_bytes: Bytes = Field(512 * 1024**2, description="Object store memory of an embedded Ray.")
+
+
+class InputSettings(_Section):
+    """Which objects may be read."""
+
+    allow: tuple[str, ...] = Field(
+        (), description="Allowed prefixes besides the warehouse: folders, file:// or s3:// URIs."
+    )
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="SLUICE_", env_nested_delimiter="__", hide_input_in_errors=True
+    )
+
+    catalog: CatalogSettings
+    tables: TableSettings = TableSettings()
+    raw_columns: RawColumnSettings = RawColumnSettings()
+    consumer: ConsumerSettings = ConsumerSettings()
+    pool: PoolSettings = PoolSettings()
+    input: InputSettings = InputSettings()
+    profile: Profile = Profile()
+    limits: Limits = Limits()
+
+
+def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read and validate the settings.
+
+    Args:
+        path: the file; ``$SLUICE_CONFIG`` or ``sluice.toml`` in the working directory if None. A file that was named
+            must exist; the default one may be absent where the environment holds what is needed.
+        overrides: values of the command line, by section; they win over file and environment.
+
+    Raises:
+        ConfigurationError: one line per setting that is unknown, mistyped or out of range.
+    """
+    named = path or (Path(os.environ["SLUICE_CONFIG"]) if os.environ.get("SLUICE_CONFIG") else None)
+    file = named or DEFAULT_PATH
+    content: dict[str, Any] = {}
+    if file.exists():
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigurationError(f"{file}: cannot be read as TOML: {error}") from error
+    elif named is not None:
+        raise ConfigurationError(f"{file}: there is no such settings file; create one with `sluice init`")
+
+    class _Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, content))
+
+    try:
+        return _Layered(**(overrides or {}))
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error, file)) from error
+
+
+def _explain(error: ValidationError, file: Path) -> str:
+    lines = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        keys = [str(part) for part in item["loc"]]
+        name = ".".join(keys)
+        variable = "SLUICE_" + "__".join(keys).upper()
+        if item["type"] == "extra_forbidden":
+            problem = "there is no such setting; remove it or correct its name"
+        elif item["type"] == "missing":
+            problem = f"is missing; set it in {file} or as {variable} (`sluice init` writes a file to start from)"
+        else:
+            problem = item["msg"][0].lower() + item["msg"][1:] + f" (from {file} or {variable})"
+        lines.append(f"setting {name}: {problem}")
+    return "\n".join(lines)

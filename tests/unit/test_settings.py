@@ -1,0 +1,89 @@
+from pathlib import Path
+
+import pytest
+
+from consumers.errors import ConfigurationError
+from service.settings import load_settings
+
+MINIMAL = '[catalog]\nwarehouse = "/data/warehouse"\n'
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+
+    def _write(text: str) -> Path:
+        path = tmp_path / "sluice.toml"
+        path.write_text(text)
+        return path
+
+    return _write
+
+
+def test_minimal_file_gives_the_documented_defaults(write) -> None:
+    settings = load_settings(write(MINIMAL))
+    assert settings.pool.kind == "ray"
+    assert settings.profile.scene.threshold == 27.0
+    assert settings.profile.nsfw.unscored == "hold"
+    assert settings.consumer.id == "default"
+
+
+def test_environment_wins_over_the_file(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(MINIMAL + '[pool]\nkind = "ray"\nreplicas = 1\n')
+    monkeypatch.setenv("SLUICE_POOL__REPLICAS", "7")
+    monkeypatch.setenv("SLUICE_PROFILE__DURATION__MIN_S", "2.5")
+    settings = load_settings(path)
+    assert settings.pool.replicas == 7
+    assert settings.pool.kind == "ray"
+    assert settings.profile.duration.min_s == 2.5
+
+
+def test_command_line_wins_over_everything_and_is_validated(write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLUICE_POOL__KIND", "ray")
+    path = write(MINIMAL)
+    assert load_settings(path, {"pool": {"kind": "inline"}}).pool.kind == "inline"
+    with pytest.raises(ConfigurationError, match=r"setting pool\.kind"):
+        load_settings(path, {"pool": {"kind": "cloud"}})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[consumer]\nidd = 'x'\n", "setting consumer.idd: there is no such setting"),
+        ("[pool]\nreplicas = 0\n", "setting pool.replicas: input should be greater than or equal to 1"),
+        ("[pool]\nreplicas = 'many'\n", "setting pool.replicas: input should be a valid integer"),
+        ("[profile.scene]\nthreshold = 300\n", "setting profile.scene.threshold: input should be less than or equal"),
+        ("[profile.duration]\nmin_s = 9\nmax_s = 3\n", "setting profile.duration: value error, max_s (3.0) is below"),
+        ("[gpu]\n", "setting gpu: there is no such setting"),
+    ],
+)
+def test_setting_that_does_not_fit_is_named_with_what_to_do(write, text: str, expected: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(write(MINIMAL + text))
+    assert expected in str(caught.value)
+
+
+def test_missing_warehouse_names_the_setting_and_its_variable(write) -> None:
+    with pytest.raises(ConfigurationError, match=r"setting catalog: is missing; set it in .*sluice\.toml"):
+        load_settings(write(""))
+
+
+def test_named_file_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="there is no such settings file"):
+        load_settings(tmp_path / "other.toml")
+
+
+def test_file_that_is_no_toml_is_named_with_the_line(write) -> None:
+    with pytest.raises(ConfigurationError, match=r"sluice\.toml: cannot be read as TOML: .*line 1"):
+        load_settings(write("[catalog\n"))
+
+
+def test_secret_never_shows_in_settings_or_errors(write) -> None:
+    path = write(MINIMAL + '[catalog.options]\n"s3.secret-key" = "hush-hush"\n')
+    settings = load_settings(path)
+    assert settings.catalog.options["s3.secret-key"] == "hush-hush"
+    assert "hush-hush" not in repr(settings)
+    path = write(MINIMAL + '[catalog.options]\n"s3.secret-key" = ["hush-hush"]\n')
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(path)
+    assert "hush-hush" not in str(caught.value)
