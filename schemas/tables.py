@@ -50,7 +50,13 @@ _APPEND = {
     # pypaimon's default of 10 runs out with four writers on an object store.
     "commit.max-retries": "100",
 }
-_ROW_TRACKED = {**_APPEND, "row-tracking.enabled": "true", "data-evolution.enabled": "true"}
+_ROW_TRACKED = {
+    **_APPEND,
+    "row-tracking.enabled": "true",
+    "data-evolution.enabled": "true",
+    # A row can be deleted, by a takedown or by its owner, without rewriting the video bytes beside it.
+    "deletion-vectors.enabled": "true",
+}
 
 RAW = TableSpec(
     role="raw",
