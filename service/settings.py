@@ -51,9 +51,9 @@ class RawColumnSettings(_Section):
     video_id: str | None = Field("video_id", description="Id of a video; without it the row id is used.")
     size_bytes: str | None = Field("size_bytes", description="Object size, for the in-flight bound.")
     etag: str | None = Field("etag", description="Version of the object.")
-    metadata: str | None = Field("metadata", description="Map of strings, carried for reference.")
+    metadata: tuple[str, ...] = Field(("metadata",), description="Columns passed on as text; a map is spread.")
 
-    @field_validator("video_id", "size_bytes", "etag", "metadata")
+    @field_validator("video_id", "size_bytes", "etag")
     @classmethod
     def _empty_is_unmapped(cls, value: str | None) -> str | None:
         return value or None

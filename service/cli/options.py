@@ -11,3 +11,8 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Settings file; default $SLUICE_CONFIG or ./sluice.toml.", show_default=False),
 ]
+
+PoolOption = Annotated[
+    str | None,
+    typer.Option("--pool", help="ray or inline, instead of what the settings say.", show_default=False),
+]

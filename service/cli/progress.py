@@ -1,0 +1,66 @@
+"""Progress of a running consumer as lines on a terminal or in a log, one for each finished video and each commit."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+
+from consumers.ports import CommitBatch, CommitReceipt
+from schemas.records import ProcessedVideo, RawVideo, VideoStatus
+from service.cli.output import human_bytes
+
+_STYLES = {VideoStatus.CURATED: "green", VideoStatus.REJECTED: "yellow", VideoStatus.FAILED: "red"}
+
+
+class LineObserver:
+    """Writes what a consumer does as plain sentences.
+
+    Args:
+        console: where to.
+        each_video: also a line for each video; without it only retries, failures and commits are told.
+    """
+
+    def __init__(self, console: Console, *, each_video: bool) -> None:
+        self._console = console
+        self._each_video = each_video
+
+    def admitted(self, video: RawVideo) -> None:
+        """Say nothing: the outcome follows."""
+
+    def retried(self, video: RawVideo, attempt: int, reason: str, delay_s: float) -> None:
+        """Name the video, what went wrong and when it is tried again."""
+        self._line("retry", f"{_name(video)}: {reason} (attempt {attempt}); again in {delay_s:.1f} s", "yellow")
+
+    def finished(self, video: ProcessedVideo) -> None:
+        """Say what became of a video."""
+        outcome = video.outcome
+        if outcome.failure is not None:
+            failure = outcome.failure
+            self._line("failed", f"{_name(video.video)}: {failure.error_class}: {failure.message}", "red")
+        elif self._each_video:
+            kept = sum(clip.kept for clip in outcome.clips)
+            reasons = Counter(clip.reason for clip in outcome.clips if not clip.kept)
+            because = "".join(f", {count} {reason}" for reason, count in sorted(reasons.items(), key=str))
+            total = len(outcome.clips)
+            text = f"{_name(video.video)}: {kept} of {total} clip{'s' * (total != 1)} kept{because}"
+            self._line(outcome.status.value, text, _STYLES[outcome.status])
+
+    def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
+        """Say what a commit made durable."""
+        size = human_bytes(sum(video.outcome.media_bytes for video in batch.videos))
+        self._line(
+            "commit",
+            f"#{receipt.sequence}: {len(batch.videos)} videos, {receipt.num_clips} clips ({size}); "
+            f"done up to row {batch.position.watermark}",
+            "bold",
+        )
+
+    def _line(self, word: str, text: str, style: str) -> None:
+        self._console.print(f"[{style}]{word:9}[/] ", end="")
+        self._console.print(text, markup=False)
+
+
+def _name(video: RawVideo) -> str:
+    where = video.blob.uri.rsplit("/", 1)[-1] if video.blob else video.video_id
+    return f"row {video.row_id} {where}"

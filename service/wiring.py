@@ -1,0 +1,138 @@
+"""The only place that puts real adapters together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+
+from consumers.paimon.blobs import PaimonBlobOpener
+from consumers.pool.inline import InlinePool
+from consumers.stages.curate import VideoCurator
+
+from consumers.clock import SystemClock
+from consumers.commit_policy import CommitPolicy
+from consumers.media.allow_list import AllowList
+from consumers.paimon.catalog import CatalogConfig, open_catalog
+from consumers.paimon.row_source import RowIdSource
+from consumers.paimon.sink import PaimonSink
+from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
+from consumers.paimon.tables import create_tables as create_paimon_tables
+from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
+from consumers.processor import Processor, ProcessorConfig
+from consumers.retry import RetryPolicy
+from service.settings import Settings
+
+
+def catalog_config(settings: Settings) -> CatalogConfig:
+    """Return how to reach the catalog."""
+    return CatalogConfig(
+        {**settings.catalog.options, "warehouse": settings.catalog.warehouse}, settings.tables.database
+    )
+
+
+def table_names(settings: Settings) -> TableNames:
+    """Return the names of the four tables."""
+    tables = settings.tables
+    return TableNames(raw=tables.raw, curated=tables.curated, ledger=tables.ledger, control=tables.control)
+
+
+def raw_columns(settings: Settings) -> RawColumns:
+    """Return which column of the raw table holds what."""
+    columns = settings.raw_columns
+    return RawColumns(
+        video_id=columns.video_id,
+        video=columns.video,
+        size_bytes=columns.size_bytes,
+        etag=columns.etag,
+        metadata=columns.metadata,
+    )
+
+
+def create_tables(settings: Settings, *, create_warehouse: bool) -> CreatedTables:
+    """Create the tables that are missing.
+
+    Raises:
+        ConfigurationError: the warehouse cannot be opened, or an existing table does not fit.
+    """
+    config = catalog_config(settings)
+    catalog = open_catalog(config, create=create_warehouse)
+    return create_paimon_tables(catalog, config, table_names(settings), raw_columns(settings))
+
+
+def allow_list(settings: Settings) -> AllowList:
+    """Return what may be read: the warehouse, and what the settings name."""
+    return AllowList((settings.catalog.warehouse, *settings.input.allow))
+
+
+def processor_factory(settings: Settings) -> Callable[[], VideoProcessor]:
+    """Return a picklable factory of what a worker runs."""
+    opener = PaimonBlobOpener(catalog_config(settings).options, allow_list(settings))
+    return partial(VideoCurator, opener, settings.profile, settings.limits, SystemClock())
+
+
+def build_source(settings: Settings) -> Source:
+    """Return the raw table as a source.
+
+    Raises:
+        ConfigurationError: the table is missing or does not fit.
+    """
+    return RowIdSource(
+        catalog_config(settings),
+        settings.tables.raw,
+        raw_columns(settings),
+        chunk_rows=settings.consumer.read_chunk_rows,
+    )
+
+
+def build_sink(settings: Settings) -> Sink:
+    """Return the ledger and curated tables as a sink.
+
+    Raises:
+        ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely.
+    """
+    return PaimonSink(catalog_config(settings), table_names(settings), settings.consumer.id, settings.profile)
+
+
+def build_pool(settings: Settings) -> WorkerPool:
+    """Return the worker pool, not started."""
+    replicas = settings.pool.replicas or os.cpu_count() or 1
+    factory = processor_factory(settings)
+    if settings.pool.kind == "inline":
+        return InlinePool(factory, num_workers=replicas)
+    # Importing Ray takes a second that an inline pool does not need.
+    from consumers.pool.ray_serve import RayPool, RayPoolConfig  # noqa: PLC0415
+
+    return RayPool(
+        factory,
+        RayPoolConfig(
+            address=settings.pool.address,
+            num_replicas=replicas,
+        ),
+    )
+
+
+def build_processor(settings: Settings, pool: WorkerPool, observer: Observer) -> Processor:
+    """Return the consumer loop over the real source and sink.
+
+    Raises:
+        ConfigurationError: a table is missing or does not fit.
+    """
+    consumer = settings.consumer
+    config = ProcessorConfig(
+        commit=CommitPolicy(
+            interval_s=consumer.commit_interval_s,
+            max_clips=consumer.commit_max_clips,
+            max_bytes=consumer.commit_max_bytes,
+        ),
+        retry=RetryPolicy(max_attempts=consumer.max_attempts, max_worker_deaths=consumer.max_worker_deaths),
+        max_in_flight_videos=consumer.max_in_flight_videos,
+        max_in_flight_bytes=consumer.max_in_flight_bytes,
+        deadline_s=settings.limits.deadline_s,
+        poll_interval_s=consumer.poll_interval_s,
+        drain_timeout_s=consumer.drain_timeout_s,
+        store_give_up_after_s=consumer.store_outage_s,
+    )
+    return Processor(
+        build_source(settings), build_sink(settings), pool, SystemClock(), config=config, observer=observer
+    )
