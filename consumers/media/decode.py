@@ -1,0 +1,292 @@
+"""Decodes one video, packet by packet: what is damaged is dropped, the rest is not lost.
+
+Everything that opens a video uses :func:`open_video`, so that decoding and cutting see the same stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO, cast
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from consumers.clock import Deadline
+from consumers.errors import NoFramesError, NoVideoStreamError, TooLongError, TooManyPixelsError, TruncatedError
+from consumers.media.guard import GuardedStream
+from consumers.media.timeline import Timeline
+from consumers.media.unreadable import explain_unreadable
+from schemas.profile import Limits
+from schemas.records import Stage
+
+BUFFER_BYTES = 1024 * 1024
+"""How much libav reads at once: less costs round trips to a store, more re-reads what lies around an index."""
+
+CONTAINER_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,h264,hevc,m4v,mpegvideo,obu,dv,rm"
+)
+"""Containers that hold a video and nothing that names other files (no playlists, no concat, no SDP, no images)."""
+
+_HEADER_STATES_DURATION = {"mov", "matroska", "avi", "flv", "asf"}
+"""Containers whose header declares the duration; others have it guessed from the bit rate or the last bytes."""
+
+_MAX_DEMUX_ERRORS_IN_A_ROW = 64
+_FALLBACK_RATE = 25.0
+_ATTACHED_PICTURE = "attached_pic"
+
+
+def open_video(stream: BinaryIO, limits: Limits) -> tuple[InputContainer, VideoStream]:
+    """Open the container and pick the video stream: the first that can be decoded and is no cover picture.
+
+    Args:
+        stream: seekable. An exception out of its ``read`` comes out of here unchanged.
+        limits: ``max_pixels`` also bounds what libav allocates while it probes.
+
+    Returns:
+        The container, for the caller to close, and its stream, set to one decode thread.
+
+    Raises:
+        NotAVideoError: no container that is understood, or an empty object.
+        TruncatedError: an MP4 or MOV whose boxes reach beyond the end of the object.
+        NoVideoStreamError: nothing in it can be decoded as video.
+        TooManyPixelsError: the declared frame is larger than ``limits.max_pixels``.
+        TooLongError: the declared duration is longer than ``limits.max_duration_s``.
+    """
+    max_pixels = str(limits.max_pixels)
+    try:
+        container = av.open(
+            stream,
+            mode="r",
+            options={"format_whitelist": CONTAINER_FORMATS, "max_pixels": max_pixels},
+            metadata_errors="replace",
+            buffer_size=BUFFER_BYTES,
+        )
+    except (av.FFmpegError, ValueError) as error:
+        raise explain_unreadable(stream, str(error)) from error
+    try:
+        picked = _pick_stream(container)
+        num_pixels = picked.width * picked.height
+        if num_pixels > limits.max_pixels:
+            raise _too_many_pixels(picked.width, picked.height, limits)
+        declared_s = declared_duration_s(container, picked)
+        if declared_s is not None and declared_s > limits.max_duration_s:
+            raise TooLongError(f"declares {declared_s:.1f} s, the limit is {limits.max_duration_s:g} s")
+        picked.thread_type = "NONE"
+        picked.codec_context.thread_count = 1
+        picked.codec_context.options = {"max_pixels": max_pixels}
+    except BaseException:
+        container.close()
+        raise
+    return container, picked
+
+
+def declared_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return the duration that the stream declares, else the one of its container, in seconds; None without either."""
+    if stream.duration is not None and stream.time_base is not None:
+        return float(stream.duration * stream.time_base)
+    return None if container.duration is None else container.duration / av.time_base
+
+
+def _pick_stream(container: InputContainer) -> VideoStream:
+    named = container.format.name
+    without_decoder = 0
+    for stream in container.streams.video:
+        if _ATTACHED_PICTURE in {flag.name for flag in stream.disposition}:
+            continue
+        # A broken header leaves a stream without a codec, whatever the type says.
+        if cast(object, stream.codec_context) is not None and stream.time_base:
+            return stream
+        without_decoder += 1
+    if without_decoder:
+        raise NoVideoStreamError(
+            f"no decoder for any of the {without_decoder} video streams of this container ({named})"
+        )
+    others = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
+    raise NoVideoStreamError(f"the container ({named}) holds no video stream (its streams: {others})")
+
+
+def _too_many_pixels(width: int, height: int, limits: Limits) -> TooManyPixelsError:
+    return TooManyPixelsError(
+        f"a frame of {width} x {height} is {width * height} pixels, the limit is {limits.max_pixels}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """One decoded frame and its place.
+
+    Attributes:
+        index: counts decoded frames from 0, damaged ones included.
+        image: libav's frame, not rotated.
+        pts: the stream's timestamp; ``end_pts`` the one after its duration.
+        time_s: seconds after the first frame, never stepping back; ``end_s`` after its duration.
+        rotation_degrees: quarter turns counterclockwise that display it upright: 0, 90, 180 or 270.
+        is_keyframe: whether it decodes without any other frame.
+        is_usable: False from a decoding error up to the next clean keyframe: what it shows may be wrong.
+        breaks: the picture's size or the timestamps began anew here; no clip reaches across.
+    """
+
+    index: int
+    image: VideoFrame
+    pts: int
+    end_pts: int
+    time_s: float
+    end_s: float
+    rotation_degrees: int
+    is_keyframe: bool
+    is_usable: bool
+    breaks: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as displayed, in pixels."""
+        width, height = self.image.width, self.image.height
+        return (height, width) if self.rotation_degrees % 180 else (width, height)
+
+
+class VideoDecoder:
+    """Decodes one video from beginning to end.
+
+    Args:
+        stream: seekable; stays the caller's to close.
+        limits: bounds on pixels and duration.
+        deadline: checked at every read and every packet.
+
+    Raises:
+        VideoError: as :func:`open_video`, and whatever error the stream's ``read`` raised.
+    """
+
+    def __init__(self, stream: BinaryIO, limits: Limits, deadline: Deadline) -> None:
+        self._limits = limits
+        self._deadline = deadline
+        self._guard = GuardedStream(stream, lambda: deadline.check(Stage.DECODE))
+        try:
+            self._container, self._stream = open_video(cast(BinaryIO, self._guard), limits)
+        except Exception:
+            self._guard.raise_if_failed()
+            raise
+        # Read now: libav frees them with the container.
+        rate = self._stream.guessed_rate or self._stream.average_rate
+        self.fps = float(rate) if rate else None
+        self.time_base = Fraction(self._stream.time_base or 1)
+        self.container_format = self._container.format.name
+        self.codec = self._stream.codec_context.codec.canonical_name
+        self.has_audio = bool(self._container.streams.audio)
+        self.declared_size = (self._stream.width, self._stream.height)
+        self.num_frames = 0
+        self.num_damaged = 0
+        self.duration_s = 0.0
+        self._tainted = False
+        self._reached_s = 0.0
+
+    def frames(self) -> Iterator[DecodedFrame]:
+        """Yield every frame in order of presentation; decodes no further than it is pulled.
+
+        Raises:
+            DeadlineExceededError: no time left.
+            ObjectUnavailableError: or whatever else the stream's ``read`` raised.
+            TooManyPixelsError: a frame is larger than the limit.
+            TooLongError: the frames so far are longer than the limit.
+            TruncatedError: the data end well before the declared duration. Raised after the last frame.
+            NoFramesError: not one frame could be decoded.
+        """
+        timeline = Timeline(self.time_base, 1 / (self.fps or _FALLBACK_RATE))
+        size: tuple[int, int] | None = None
+        for image in self._images():
+            if image.width * image.height > self._limits.max_pixels:
+                raise _too_many_pixels(image.width, image.height, self._limits)
+            place = timeline.place(image.pts if image.pts is not None else image.dts, image.duration)
+            if place.end_s > self._limits.max_duration_s:
+                raise TooLongError(
+                    f"{place.end_s:.1f} s decoded so far, the limit is {self._limits.max_duration_s:g} s"
+                )
+            if image.is_corrupt:
+                self._tainted = True
+            elif image.key_frame:
+                self._tainted = False
+            frame = DecodedFrame(
+                index=self.num_frames,
+                image=image,
+                pts=place.pts,
+                end_pts=place.end_pts,
+                time_s=place.time_s,
+                end_s=place.end_s,
+                rotation_degrees=round(image.rotation / 90) * 90 % 360,
+                is_keyframe=bool(image.key_frame),
+                is_usable=not self._tainted,
+                breaks=place.jumped or (size is not None and size != (image.width, image.height)),
+            )
+            size = (image.width, image.height)
+            self.num_frames += 1
+            self.num_damaged += self._tainted
+            self.duration_s = place.end_s
+            yield frame
+        self._check_completeness()
+
+    def close(self) -> None:
+        """Close the container, not the stream. Idempotent."""
+        self._container.close()
+
+    def _images(self) -> Iterator[VideoFrame]:
+        context = self._stream.codec_context
+        for packet in self._packets():
+            try:
+                images = context.decode(packet)
+            except av.FFmpegError:
+                self._note_damage()
+                continue
+            yield from images
+        try:
+            images = context.decode(None)
+        except av.FFmpegError:
+            return
+        yield from images
+
+    def _packets(self) -> Iterator[Packet]:
+        errors_in_a_row = 0
+        while errors_in_a_row < _MAX_DEMUX_ERRORS_IN_A_ROW:
+            try:
+                for packet in self._container.demux():
+                    self._deadline.check(Stage.DECODE)
+                    self._guard.raise_if_failed()
+                    errors_in_a_row = 0
+                    if not packet.size:
+                        continue
+                    self._note_reach(packet)
+                    if packet.stream_index == self._stream.index:
+                        yield packet
+                break
+            except av.FFmpegError:
+                self._guard.raise_if_failed()
+                self._deadline.check(Stage.DECODE)
+                self._note_damage()
+                errors_in_a_row += 1
+        self._guard.raise_if_failed()
+
+    def _note_damage(self) -> None:
+        self._tainted = True
+        self.num_damaged += 1
+
+    def _note_reach(self, packet: Packet) -> None:
+        ticks = packet.pts if packet.pts is not None else packet.dts
+        if ticks is not None and packet.time_base:
+            self._reached_s = max(self._reached_s, float((ticks + (packet.duration or 0)) * packet.time_base))
+
+    def _check_completeness(self) -> None:
+        # Any stream may be the longest, so the data of all of them count, not only the frames.
+        container = self._container
+        if container.duration is not None and container.format.name.split(",")[0] in _HEADER_STATES_DURATION:
+            declared_s = container.duration / av.time_base
+            reached_s = self._reached_s - (container.start_time or 0) / av.time_base
+            missing_s = declared_s - reached_s
+            if missing_s > max(1.0, 0.05 * declared_s):
+                raise TruncatedError(
+                    f"the data end at {max(0.0, reached_s):.1f} s, the container declares {declared_s:.1f} s"
+                )
+        if self.num_frames == 0:
+            raise NoFramesError(f"not one frame could be decoded ({self.num_damaged} errors)")

@@ -1,0 +1,61 @@
+"""Where each decoded frame stands in time, whatever its stream's timestamps do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+JITTER_S = 1.0
+"""Timestamps that step back by up to this many seconds are disorder; by more, a new beginning (joined recordings)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A frame's place: ``pts`` and ``end_pts`` in the stream's time base, ``time_s`` after the first frame.
+
+    ``end_pts`` is ``pts`` plus the frame's own duration, or the nominal one where it has none. ``jumped`` tells that
+    the timestamps began anew at this frame; ``time_s`` goes on all the same.
+    """
+
+    pts: int
+    end_pts: int
+    time_s: float
+    end_s: float
+    jumped: bool
+
+
+class Timeline:
+    """Turns presentation timestamps into seconds that never step back.
+
+    Args:
+        time_base: seconds per tick.
+        nominal_frame_s: duration of a frame that states none, in seconds; above 0.
+    """
+
+    def __init__(self, time_base: Fraction, nominal_frame_s: float) -> None:
+        self._time_base = time_base
+        self._nominal_ticks = max(1, round(nominal_frame_s / time_base))
+        self._origin: int | None = None
+        self._last: Placed | None = None
+
+    def place(self, pts: int | None, duration: int | None) -> Placed:
+        """Return the place of the next frame; without ``pts`` it follows the last one directly."""
+        last = self._last
+        if pts is None:
+            pts = 0 if last is None else last.end_pts
+        end_pts = pts + (duration if duration and duration > 0 else self._nominal_ticks)
+        if self._origin is None:
+            self._origin = pts
+        time_s = self._seconds(pts)
+        jumped = last is not None and time_s < last.time_s - JITTER_S
+        if last is not None and jumped:
+            self._origin = pts - round(last.end_s / self._time_base)
+            time_s = self._seconds(pts)
+        elif last is not None:
+            time_s = max(time_s, last.time_s)
+        placed = Placed(pts, end_pts, time_s, time_s + float((end_pts - pts) * self._time_base), jumped)
+        self._last = placed
+        return placed
+
+    def _seconds(self, pts: int) -> float:
+        return float((pts - (self._origin or 0)) * self._time_base)

@@ -1,0 +1,127 @@
+"""The one decode pass over a video: scene scores, sampled frames and motion for every clip, in bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from consumers.clock import Deadline
+from consumers.media.decode import DecodedFrame, VideoDecoder
+from consumers.stages.base import ClipEvidence
+from consumers.stages.clip_builder import ClipBuilder, PassTools, Pixels
+from consumers.stages.meter import StageMeter
+from consumers.stages.scene import CutFinder, SceneScorer, Verdict
+from schemas.profile import Limits, Profile
+from schemas.records import MediaInfo, Stage, StageTiming
+
+
+class SinglePass:
+    """Decodes a video once and yields the evidence of each clip as soon as the clip has ended.
+
+    Args:
+        stream: seekable, positioned anywhere; stays the caller's to close.
+        profile: parameters of scenes, frames and motion.
+        limits: bounds on pixels and duration.
+        deadline: checked at every read and every packet.
+
+    Raises:
+        VideoError: the subclass that says what is wrong with the object, its container or its streams; or the error
+            that the stream's ``read`` raised. Raised here or, for what only decoding shows, by :meth:`clips`.
+    """
+
+    def __init__(self, stream: BinaryIO, profile: Profile, limits: Limits, deadline: Deadline) -> None:
+        self._profile = profile
+        self._decode_meter = StageMeter(Stage.DECODE)
+        self._scene_meter = StageMeter(Stage.SCENE)
+        with self._decode_meter:
+            self._decoder = VideoDecoder(stream, limits, deadline)
+        self._tools = PassTools(profile, self._decoder.fps, self._decoder.time_base)
+        self._scorer = SceneScorer()
+        self._cuts = CutFinder(profile.scene, self._decoder.fps)
+        self._num_clips = 0
+        self._first: DecodedFrame | None = None
+
+    def clips(self) -> Iterator[ClipEvidence]:
+        """Yield the clips in order; they cover the video without gap or overlap. To be called once.
+
+        Closes the container at the end, also when the caller stops early.
+
+        Raises:
+            VideoError: as :meth:`VideoDecoder.frames`; clips yielded before it are of a video that failed.
+        """
+        try:
+            yield from self._clips()
+        finally:
+            self._decoder.close()
+
+    @property
+    def media(self) -> MediaInfo:
+        """What decoding found out; complete once :meth:`clips` is exhausted."""
+        decoder = self._decoder
+        width, height = decoder.declared_size if self._first is None else self._first.size
+        return MediaInfo(
+            container_format=decoder.container_format,
+            codec=decoder.codec,
+            width_px=width,
+            height_px=height,
+            fps=decoder.fps,
+            duration_s=decoder.duration_s,
+            num_frames=decoder.num_frames,
+            num_corrupt_frames=decoder.num_damaged,
+            rotation_degrees=0 if self._first is None else self._first.rotation_degrees,
+            has_audio=decoder.has_audio,
+        )
+
+    @property
+    def timings(self) -> tuple[StageTiming, ...]:
+        """Cost of decode, scene, frames and motion so far. The pixel conversion that scenes need counts as scene."""
+        meters = (self._decode_meter, self._scene_meter, self._tools.frames_meter, self._tools.motion_meter)
+        return tuple(meter.timing() for meter in meters)
+
+    def _clips(self) -> Iterator[ClipEvidence]:
+        clip: ClipBuilder | None = None
+        # What `clip` is if it ended at the last mark, and the clip that began there.
+        ended: ClipBuilder | None = None
+        begun: ClipBuilder | None = None
+        for frame in self._frames():
+            if clip is not None and frame.breaks:
+                yield self._finish(clip, None)
+                clip = ended = begun = None
+                self._scorer.reset()
+                self._cuts = CutFinder(self._profile.scene, self._decoder.fps)
+            with self._scene_meter:
+                pixels = Pixels(frame, self._tools)
+                verdict = self._cuts.step(frame.time_s, self._scorer.score(pixels.bgr))
+            if clip is None:
+                clip = ClipBuilder(self._tools, frame)
+            elif verdict is Verdict.CUT:
+                following = ClipBuilder(self._tools, frame)
+                yield self._finish(clip, following)
+                clip, ended, begun = following, None, None
+            elif verdict is Verdict.MAYBE:
+                ended, begun = clip.ended_here(), ClipBuilder(self._tools, frame)
+            elif verdict is Verdict.CONFIRMED and ended is not None and begun is not None:
+                yield self._finish(ended, begun)
+                clip, ended, begun = begun, None, None
+            clip.add(pixels)
+            if begun is not None:
+                begun.add(pixels)
+        if clip is not None:
+            yield self._finish(clip, None)
+
+    def _frames(self) -> Iterator[DecodedFrame]:
+        frames = self._decoder.frames()
+        while True:
+            with self._decode_meter:
+                frame = next(frames, None)
+            if frame is None:
+                return
+            if self._first is None:
+                self._first = frame
+            yield frame
+
+    def _finish(self, clip: ClipBuilder, following: ClipBuilder | None) -> ClipEvidence:
+        next_pts, next_s = (None, None) if following is None else following.start
+        evidence = clip.finish(self._num_clips, next_pts, next_s)
+        self._num_clips += 1
+        return evidence
