@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from schemas.models import ModelsParams
 from schemas.records import Span
 
 SEMANTICS_VERSION = 1
@@ -121,11 +122,23 @@ class Profile(_Params):
     motion: MotionParams = MotionParams()
     aesthetic: AestheticParams = AestheticParams()
     clips: ClipOutputParams = ClipOutputParams()
+    models: ModelsParams | None = Field(None, description='Models of stages 4, 6 and 7; "none": the built-ins.')
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _none_by_name(cls, value: Any) -> Any:
+        return None if value == "none" else value
 
     @property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change whenever a parameter or the semantics change; the name does not count."""
-        params = self.model_dump(mode="json", exclude={"name"})
+        """16 hexadecimal digits that change whenever a parameter or the semantics change; the name does not count.
+
+        Raises:
+            ValueError: a model is read from a directory whose contents have not been hashed yet.
+        """
+        params = self.model_dump(mode="json", exclude={"name", "models"})
+        if self.models is not None and (models := self.models.identity()):
+            params["models"] = models
         text = json.dumps([SEMANTICS_VERSION, params], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
