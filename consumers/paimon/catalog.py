@@ -1,0 +1,123 @@
+"""The catalog: where the tables are, and the translation of its faults into ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from pypaimon import CatalogFactory
+from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
+
+from consumers.errors import ConfigurationError, SluiceError, StoreUnavailableError
+
+WAREHOUSE = "warehouse"
+_SECRET_WORDS = ("secret", "key", "token", "password", "credential")
+
+
+@dataclass(frozen=True)
+class CatalogConfig:
+    """How to reach the catalog. Picklable; never shows a secret when printed.
+
+    Attributes:
+        options: Paimon catalog options: ``warehouse`` (a path or URI), ``s3.*``, ``fs.oss.*``, ``metastore``, ``uri``.
+        database: the database that holds all the tables.
+    """
+
+    options: Mapping[str, str] = field(repr=False)
+    database: str = "sluice"
+
+    def __repr__(self) -> str:
+        shown = {
+            name: "***" if any(word in name.lower() for word in _SECRET_WORDS) else value
+            for name, value in self.options.items()
+        }
+        return f"CatalogConfig(options={shown}, database={self.database!r})"
+
+    @property
+    def warehouse(self) -> str:
+        """The warehouse's path or URI, empty when none is set."""
+        return self.options.get(WAREHOUSE, "")
+
+
+def local_path(location: str) -> Path | None:
+    """Return ``location`` (a path or a ``file:`` URI) as a local path, or None when it is on another storage."""
+    parsed = urlparse(location)
+    if parsed.scheme == "file":
+        return Path(unquote(parsed.path))
+    return Path(location) if not parsed.scheme else None
+
+
+def open_catalog(config: CatalogConfig, *, create: bool = False) -> Any:
+    """Return the pypaimon catalog.
+
+    Args:
+        config: where it is.
+        create: make a local warehouse folder that is missing, if the folder above it exists.
+
+    Raises:
+        ConfigurationError: no warehouse is set, or it is missing or unreadable.
+    """
+    if not config.warehouse:
+        raise ConfigurationError("no warehouse is set: give its path or URI as the catalog option 'warehouse'")
+    path = local_path(config.warehouse)
+    if path is not None:
+        _check_local(path, create)
+    try:
+        return CatalogFactory.create(dict(config.options))
+    except Exception as error:
+        raise ConfigurationError(f"warehouse {config.warehouse}: cannot be opened: {_one_line(error)}") from error
+
+
+def _check_local(path: Path, create: bool) -> None:
+    try:
+        if create and not path.exists() and path.parent.is_dir():
+            path.mkdir(exist_ok=True)
+        exists = path.is_dir()
+    except OSError as error:
+        raise ConfigurationError(f"warehouse {path}: cannot be read: {error.strerror}") from error
+    if not exists:
+        what = "is not a folder" if path.exists() else "does not exist"
+        raise ConfigurationError(f"warehouse {path}: {what}; make the folder, or set another warehouse")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ConfigurationError(f"warehouse {path}: cannot be read; give this user read access to it")
+
+
+def load_table(catalog: Any, config: CatalogConfig, name: str) -> Any:
+    """Return the pypaimon table ``name`` of the configured database.
+
+    Raises:
+        ConfigurationError: there is no such table.
+        StoreUnavailableError: the store did not answer.
+    """
+    full_name = f"{config.database}.{name}"
+    with store_errors(f"table {full_name}"):
+        try:
+            return catalog.get_table(full_name)
+        except (TableNotExistException, DatabaseNotExistException) as error:
+            raise ConfigurationError(
+                f"table {full_name} does not exist in warehouse {config.warehouse}: create it with 'sluice init', "
+                "or name another table in the settings"
+            ) from error
+
+
+@contextmanager
+def store_errors(what: str) -> Iterator[None]:
+    """Turn whatever pypaimon and the store raise inside the block into :class:`StoreUnavailableError`.
+
+    Our own errors pass through unchanged.
+    """
+    try:
+        yield
+    except SluiceError:
+        raise
+    except Exception as error:
+        raise StoreUnavailableError(f"{what}: {_one_line(error)}") from error
+
+
+def _one_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

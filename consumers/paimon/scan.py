@@ -1,0 +1,135 @@
+"""Streaming reads: a pinned snapshot batch by batch, or one range of row ids of the latest one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+from pypaimon.manifest.manifest_list_manager import ManifestListManager
+
+from schemas.positions import OffsetRange
+
+ROW_ID = "_ROW_ID"
+SEQUENCE_NUMBER = "_SEQUENCE_NUMBER"
+
+
+def stream(
+    table: Any,
+    columns: Sequence[str],
+    snapshot: Any | None,
+    where: Callable[[Any], Any] | None = None,
+    *,
+    partitions: Callable[[Any], Any] | None = None,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of ``snapshot`` batch by batch; none for None.
+
+    Args:
+        table: the pypaimon table.
+        columns: what is read.
+        snapshot: which state of the table.
+        where: makes the row filter from a predicate builder; prunes files only by statistics, and not on tables with
+            data evolution.
+        partitions: makes the partition filter.
+    """
+    if snapshot is None:
+        return
+    pinned = table.copy({"scan.snapshot-id": str(snapshot.id)})
+    builder = pinned.new_read_builder()
+    predicates = builder.new_predicate_builder()
+    builder = builder.with_projection(list(columns))
+    if where is not None:
+        builder = builder.with_filter(where(predicates))
+    if partitions is not None:
+        builder = builder.with_partition_filter(partitions(predicates))
+    splits = builder.new_scan().plan().splits()
+    if splits:
+        yield from builder.new_read().to_arrow_batch_reader(splits)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpan:
+    """The row ids that a data file holds, and when it was written."""
+
+    rows: OffsetRange
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RangeRows:
+    """Rows of one range of row ids, sorted by row id, and the files they came from."""
+
+    rows: pa.Table
+    files: tuple[FileSpan, ...]
+
+
+class RangeReader:
+    """Reads ranges of row ids of one snapshot at the cost of the files in the range.
+
+    pypaimon reads the whole list of manifests for every plan; here it is read once for a window of row ids, and only
+    the part that matters to the window is kept.
+
+    Args:
+        table: a pypaimon table with row tracking.
+        columns: what is read, beside ``_ROW_ID`` and ``_SEQUENCE_NUMBER``.
+    """
+
+    def __init__(self, table: Any, columns: Sequence[str]) -> None:
+        self._table = table
+        self._columns = [ROW_ID, SEQUENCE_NUMBER, *columns]
+        self._lists = ManifestListManager(table)
+        self._snapshot: Any | None = None
+        self._window = OffsetRange(0, 1)
+        self._manifests: list[Any] = []
+
+    def pin(self, snapshot: Any, window: OffsetRange) -> None:
+        """Read ``window`` from ``snapshot`` from now on."""
+        if self._snapshot is None or self._snapshot.id != snapshot.id or not _includes(self._window, window):
+            self._manifests = [item for item in self._lists.read_all(snapshot) if _may_hold(item, window)]
+            self._snapshot, self._window = snapshot, window
+
+    def end_of(self, wanted: OffsetRange) -> int | None:
+        """Return the end of the part of ``wanted`` that is below the pinned snapshot's end; None: pin anew first."""
+        if self._snapshot is None or not _includes(self._window, wanted):
+            return None
+        return min(wanted.end, self._snapshot.next_row_id or 0)
+
+    def read(self, wanted: OffsetRange) -> RangeRows:
+        """Return the rows that exist of ``wanted``, which lies inside the pinned window."""
+        builder = self._table.new_read_builder().with_projection(self._columns)
+        predicates = builder.new_predicate_builder()
+        builder = builder.with_filter(predicates.between(ROW_ID, wanted.start, wanted.end - 1))
+        scan = builder.new_scan()
+        overlapping = [manifest for manifest in self._manifests if _may_hold(manifest, wanted)]
+        scan.file_scanner.manifest_scanner = lambda: (overlapping, self._snapshot)
+        splits = scan.plan().splits()
+        if not splits:
+            return RangeRows(pa.table({ROW_ID: pa.array([], pa.int64())}), ())
+        rows = builder.new_read().to_arrow_batch_reader(splits).read_all()
+        files = tuple(
+            FileSpan(
+                OffsetRange(file.first_row_id, file.first_row_id + file.row_count),
+                datetime.fromtimestamp(file.creation_time_epoch_millis() / 1000, UTC),
+            )
+            for split in splits
+            for file in split.files
+            if file.first_row_id is not None and file.row_count
+        )
+        return RangeRows(rows.sort_by(ROW_ID), files)
+
+
+def _includes(outer: OffsetRange, inner: OffsetRange) -> bool:
+    return outer.start <= inner.start and inner.end <= outer.end
+
+
+def _may_hold(manifest: Any, wanted: OffsetRange) -> bool:
+    if manifest.min_row_id is None or manifest.max_row_id is None:
+        return True
+    return bool(manifest.min_row_id < wanted.end and manifest.max_row_id >= wanted.start)
+
+
+def snapshot_time(snapshot: Any) -> datetime:
+    """Return the commit time of ``snapshot``."""
+    return datetime.fromtimestamp(snapshot.time_millis / 1000, UTC)

@@ -1,0 +1,211 @@
+"""Creating the tables, and refusing existing ones that do not fit, before anything is created."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from pypaimon import Schema
+from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
+
+from consumers.errors import ConfigurationError
+from consumers.paimon.catalog import CatalogConfig, store_errors
+from schemas.tables import CONTROL, CURATED, LEDGER, RAW, TableSpec
+
+_NOT_NULL = " NOT NULL"
+_NEEDED_OPTIONS = ("row-tracking.enabled", "data-evolution.enabled", "snapshot.ignore-empty-commit")
+
+
+@dataclass(frozen=True)
+class TableNames:
+    """Names of the four tables within the database."""
+
+    raw: str = "raw_videos"
+    curated: str = "curated_clips"
+    ledger: str = "ledger"
+    control: str = "control"
+
+
+@dataclass(frozen=True)
+class RawColumns:
+    """Which columns of the raw table hold what; the defaults fit the table that ``sluice init`` creates.
+
+    Attributes:
+        video_id: a text or integer column; None takes the row id as text.
+        video: a managed or descriptor BLOB, BYTES of serialized descriptors, or STRING of URIs.
+        size_bytes: an integer column, or None.
+        etag: a text column, or None.
+        metadata: columns passed on as text; a MAP of text is spread into its keys.
+    """
+
+    video_id: str | None = "video_id"
+    video: str = "video"
+    size_bytes: str | None = "size_bytes"
+    etag: str | None = "etag"
+    metadata: tuple[str, ...] = ("metadata",)
+
+    def names(self) -> tuple[str, ...]:
+        """Return every mapped column, once."""
+        named = (self.video_id, self.video, self.size_bytes, self.etag, *self.metadata)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
+
+
+class VideoColumnKind(StrEnum):
+    """What a raw table's video column holds."""
+
+    BLOB = "BLOB"
+    DESCRIPTOR_BYTES = "BYTES"
+    URI = "STRING"
+
+
+@dataclass(frozen=True)
+class CreatedTables:
+    """Full names (``database.table``) of what was created, and of what was there and fits."""
+
+    created: tuple[str, ...]
+    existing: tuple[str, ...]
+
+
+def create_tables(
+    catalog: Any, config: CatalogConfig, names: TableNames, raw_columns: RawColumns | None = None
+) -> CreatedTables:
+    """Create the database and the tables that are missing.
+
+    All existing tables are checked first: when one of them does not fit, nothing has been created.
+
+    Args:
+        catalog: from :func:`~consumers.paimon.catalog.open_catalog`.
+        config: names the database.
+        names: names the tables.
+        raw_columns: how an existing raw table's columns are mapped.
+
+    Raises:
+        ConfigurationError: a table does not fit; names table and column, what was found and what is needed.
+        StoreUnavailableError: the store did not answer.
+    """
+    columns = raw_columns or RawColumns()
+    specs = {names.raw: RAW, names.curated: CURATED, names.ledger: LEDGER, names.control: CONTROL}
+    if len(specs) < 4:
+        raise ConfigurationError(f"the four tables need four different names: {names}")
+    existing = []
+    for name, spec in specs.items():
+        table = _existing(catalog, config, name)
+        if table is None:
+            continue
+        if spec is RAW:
+            check_raw_table(table, columns)
+        else:
+            check_table(table, spec)
+        existing.append(f"{config.database}.{name}")
+    created = []
+    with store_errors(f"database {config.database} in {config.warehouse}"):
+        catalog.create_database(config.database, True)
+        for name, spec in specs.items():
+            full_name = f"{config.database}.{name}"
+            if full_name not in existing:
+                catalog.create_table(full_name, _paimon_schema(spec), True)
+                created.append(full_name)
+    return CreatedTables(tuple(created), tuple(existing))
+
+
+def check_table(table: Any, spec: TableSpec) -> None:
+    """Check that ``table`` can take rows of ``spec``. Additional columns are welcome if they may be null.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    name = _name(table)
+    needed = {field.name: str(field.type) for field in _paimon_schema(spec).fields}
+    found = _types(table)
+    for column, kind in needed.items():
+        if column not in found:
+            raise _misfit(name, column, "no such column", kind)
+        if _bare(found[column]) != _bare(kind) or (found[column].endswith(_NOT_NULL) and not kind.endswith(_NOT_NULL)):
+            raise _misfit(name, column, found[column], kind)
+    for column, kind in found.items():
+        if column not in needed and kind.endswith(_NOT_NULL):
+            raise _misfit(name, column, kind, "no such column, or one that may be null")
+    for what, is_, must in (
+        ("primary key", tuple(table.primary_keys), spec.primary_keys),
+        ("partition key", tuple(table.partition_keys), spec.partition_keys),
+    ):
+        if is_ != must:
+            raise _misfit(name, what, ", ".join(is_) or "none", ", ".join(must) or "none")
+    options = table.table_schema.options
+    for option in _NEEDED_OPTIONS:
+        if spec.options.get(option, options.get(option)) != options.get(option):
+            raise _misfit(name, f"option {option}", options.get(option, "not set"), spec.options[option])
+
+
+def check_raw_table(table: Any, columns: RawColumns) -> VideoColumnKind:
+    """Check that ``table`` can be tailed and return what its video column holds.
+
+    Raises:
+        ConfigurationError: it has no row ids, or a mapped column is missing or of a type that cannot be read.
+    """
+    name = _name(table)
+    if table.primary_keys or not table.options.row_tracking_enabled():
+        raise ConfigurationError(
+            f"table {name}: has no row ids to tell new rows by; needed: an append table created with "
+            "'row-tracking.enabled' = 'true' (copy it into one; other tables come with a later release)"
+        )
+    found = {column: _bare(kind) for column, kind in _types(table).items()}
+    for column in columns.names():
+        if column not in found:
+            raise ConfigurationError(
+                f"table {name}: column {column} is mapped in the settings, but the table has "
+                f"{', '.join(found)}; name one of these"
+            )
+    _expect(name, columns.video_id, found, ("STRING", "VARCHAR", "CHAR", "BIGINT", "INT"))
+    _expect(name, columns.size_bytes, found, ("BIGINT", "INT"))
+    _expect(name, columns.etag, found, ("STRING", "VARCHAR", "CHAR"))
+    kind = found[columns.video]
+    if kind == "BLOB":
+        return VideoColumnKind.BLOB
+    if kind.startswith(("BYTES", "VARBINARY")):
+        return VideoColumnKind.DESCRIPTOR_BYTES
+    if kind.startswith(("STRING", "VARCHAR")):
+        return VideoColumnKind.URI
+    raise _misfit(name, columns.video, kind, "BLOB, BYTES of serialized descriptors, or STRING of URIs")
+
+
+def _expect(name: str, column: str | None, found: Mapping[str, str], kinds: tuple[str, ...]) -> None:
+    if column is not None and not found[column].startswith(kinds):
+        raise _misfit(name, column, found[column], " or ".join(kinds))
+
+
+def _misfit(table: str, column: str, found: str, needed: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"table {table}: {column}: found {found}, needed {needed}; change it, or name another table in the settings"
+    )
+
+
+def _paimon_schema(spec: TableSpec) -> Any:
+    return Schema.from_pyarrow_schema(
+        spec.schema,
+        partition_keys=list(spec.partition_keys) or None,
+        primary_keys=list(spec.primary_keys) or None,
+        options=dict(spec.options),
+    )
+
+
+def _existing(catalog: Any, config: CatalogConfig, name: str) -> Any | None:
+    with store_errors(f"table {config.database}.{name}"):
+        try:
+            return catalog.get_table(f"{config.database}.{name}")
+        except (TableNotExistException, DatabaseNotExistException):
+            return None
+
+
+def _name(table: Any) -> str:
+    return str(table.identifier.get_full_name())
+
+
+def _types(table: Any) -> dict[str, str]:
+    return {field.name: str(field.type) for field in table.fields}
+
+
+def _bare(kind: str) -> str:
+    return kind.removesuffix(_NOT_NULL)
