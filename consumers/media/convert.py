@@ -12,6 +12,7 @@ from typing import Final
 
 import cv2
 import numpy as np
+from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
@@ -46,7 +47,7 @@ class FrameConverter:
     def bgr(self, frame: DecodedFrame) -> NDArray[np.uint8]:
         """Return the frame as displayed, ``(height, width, 3)`` uint8 BGR, pixel for pixel as OpenCV's reader does."""
         converted = self._to_bgr.reformat(frame.image, format="bgr24", interpolation="BICUBIC", threads=1)
-        return _upright(converted.to_ndarray(), frame.rotation_degrees)
+        return _upright(_bytes_of(converted), frame.rotation_degrees)
 
     def rgb(self, frame: DecodedFrame, short_side_px: int) -> NDArray[np.uint8]:
         """Return the frame as displayed, ``(height, width, 3)`` uint8 RGB.
@@ -63,7 +64,11 @@ class FrameConverter:
             interpolation="BICUBIC",
             threads=1,
         )
-        return _upright(np.ascontiguousarray(converted.to_ndarray()), frame.rotation_degrees)
+        return _upright(np.ascontiguousarray(_bytes_of(converted)), frame.rotation_degrees)
+
+
+def _bytes_of(picture: VideoFrame) -> NDArray[np.uint8]:
+    return np.asarray(picture.to_ndarray(), dtype=np.uint8)
 
 
 def _upright(pixels: NDArray[np.uint8], rotation_degrees: int) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from typing import BinaryIO, cast
 import av
 from av.container import InputContainer
 from av.packet import Packet
+from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -181,6 +182,7 @@ class VideoDecoder:
         self.num_frames = 0
         self.num_damaged = 0
         self.duration_s = 0.0
+        self._tick_s = [float(stream.time_base or 0) for stream in self._container.streams]
         self._tainted = False
         self._reached_s = 0.0
 
@@ -247,7 +249,7 @@ class VideoDecoder:
             return
         yield from images
 
-    def _packets(self) -> Iterator[Packet]:
+    def _packets(self) -> Iterator[Packet[Stream]]:
         errors_in_a_row = 0
         while errors_in_a_row < _MAX_DEMUX_ERRORS_IN_A_ROW:
             try:
@@ -272,10 +274,11 @@ class VideoDecoder:
         self._tainted = True
         self.num_damaged += 1
 
-    def _note_reach(self, packet: Packet) -> None:
+    def _note_reach(self, packet: Packet[Stream]) -> None:
         ticks = packet.pts if packet.pts is not None else packet.dts
-        if ticks is not None and packet.time_base:
-            self._reached_s = max(self._reached_s, float((ticks + (packet.duration or 0)) * packet.time_base))
+        if ticks is not None:
+            tick_s = self._tick_s[packet.stream_index]
+            self._reached_s = max(self._reached_s, (ticks + (packet.duration or 0)) * tick_s)
 
     def _check_completeness(self) -> None:
         # Any stream may be the longest, so the data of all of them count, not only the frames.

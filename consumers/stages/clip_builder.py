@@ -72,6 +72,7 @@ class ClipBuilder:
         self._last_usable = pixels.view
         with self._tools.frames_meter:
             self._selector.add(pixels.view)
+            self._tools.frames_meter.num_in += 1
         if self._motion.wants(frame.time_s):
             with self._tools.motion_meter:
                 self._motion.add(frame.time_s, self._tools.gray.gray(frame.index, pixels.bgr), frame.size)

@@ -21,7 +21,8 @@ from consumers.stages.view import FrameView
 from schemas.profile import FramesParams
 
 MAX_FRAMES_PER_CLIP: Final = 64
-_HELD_BYTES: Final = 32 * 1024 * 1024
+_HELD_BYTES: Final = 40 * 1024 * 1024
+"""Full pictures held per clip: all the candidates for 3 frames of 720p, so that only the chosen are converted."""
 
 
 def uniform_times(start_s: float, end_s: float, num: int) -> list[float]:
@@ -122,7 +123,7 @@ class FrameSelector:
         if gap_s < max(min(self._rate_gap_s, duration_s / 16), self._share * duration_s):
             return
         self._candidates.append(view)
-        if len(self._candidates) > 2 / self._share:
+        if len(self._candidates) > 1.5 / self._share:
             times = [candidate.time_s for candidate in self._candidates]
             self._candidates = [self._candidates[index] for index in thin_by_gap(times, self._share * duration_s)]
         self._bound_memory()

@@ -46,7 +46,7 @@ class SceneScorer:
         num_pixels = hsv.shape[0] * hsv.shape[1]
         # Sums of bytes are exact in a float64, so this equals the mean over an int32 difference to the last bit.
         hue, saturation, value, _ = cv2.sumElems(cv2.absdiff(hsv, previous))
-        return (hue / num_pixels + saturation / num_pixels + value / num_pixels) / 3.0
+        return float((hue / num_pixels + saturation / num_pixels + value / num_pixels) / 3.0)
 
     def reset(self) -> None:
         """Forget the frame before: the next one begins anew."""

@@ -74,7 +74,9 @@ class SinglePass:
 
     @property
     def timings(self) -> tuple[StageTiming, ...]:
-        """Cost of decode, scene, frames and motion so far. The pixel conversion that scenes need counts as scene."""
+        """Cost so far of decode (frames in, usable ones out), scene (frames in, clips out), frames (usable frames in,
+        chosen out) and motion (samples in, clips out). The conversion to BGR counts as scene.
+        """
         meters = (self._decode_meter, self._scene_meter, self._tools.frames_meter, self._tools.motion_meter)
         return tuple(meter.timing() for meter in meters)
 
@@ -92,6 +94,7 @@ class SinglePass:
             with self._scene_meter:
                 pixels = Pixels(frame, self._tools)
                 verdict = self._cuts.step(frame.time_s, self._scorer.score(pixels.bgr))
+            self._scene_meter.num_in += 1
             if clip is None:
                 clip = ClipBuilder(self._tools, frame)
             elif verdict is Verdict.CUT:
@@ -118,10 +121,13 @@ class SinglePass:
                 return
             if self._first is None:
                 self._first = frame
+            self._decode_meter.num_in += 1
+            self._decode_meter.num_out += frame.is_usable
             yield frame
 
     def _finish(self, clip: ClipBuilder, following: ClipBuilder | None) -> ClipEvidence:
         next_pts, next_s = (None, None) if following is None else following.start
         evidence = clip.finish(self._num_clips, next_pts, next_s)
         self._num_clips += 1
+        self._scene_meter.num_out += 1
         return evidence

@@ -33,8 +33,13 @@ class FrameView:
 
     @property
     def frame(self) -> DecodedFrame:
-        """The full picture; only while the view is not :meth:`shrunk <shrink>`."""
-        assert self._frame is not None
+        """The full picture.
+
+        Raises:
+            RuntimeError: the view was :meth:`shrunk <shrink>`.
+        """
+        if self._frame is None:
+            raise RuntimeError(f"the picture of frame {self.index} was let go")
         return self._frame
 
     def sampled(self) -> SampledFrame:
