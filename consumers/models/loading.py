@@ -113,9 +113,7 @@ def load_tokenizer(checkpoint: Checkpoint) -> Any:
     """
     with _quiet():
         try:
-            return AutoTokenizer.from_pretrained(
-                str(checkpoint.path), trust_remote_code=False, local_files_only=True, padding_side="left"
-            )
+            return AutoTokenizer.from_pretrained(str(checkpoint.path), trust_remote_code=False, local_files_only=True)
         # As above: there is no common base class.
         except Exception as error:
             raise ConfigurationError(
