@@ -11,6 +11,9 @@ from pypaimon.schema.data_types import PyarrowFieldParser
 from consumers.paimon.fence import CheckedSnapshots
 from consumers.paimon.publish import snapshot_commit_for
 
+# pypaimon would otherwise try for a quarter of an hour, deaf to a stop, before it says that the store is down.
+_PATIENCE = {"commit.timeout": "30 s", "commit.max-retry-wait": "1 s"}
+
 
 class TableCommitter:
     """Appends to one table under one commit user.
@@ -29,7 +32,7 @@ class TableCommitter:
     def __init__(self, table: Any, commit_user: str, check: Callable[[Any, Any | None], None]) -> None:
         self.manager = table.snapshot_manager()
         self._schema: pa.Schema = PyarrowFieldParser.from_paimon_schema(table.fields)
-        self._table = table
+        self._table = table.copy(_PATIENCE)
         self._commit_user = commit_user
         self._snapshots = CheckedSnapshots(self.manager, check)
         self._commit = self._builder().new_commit()

@@ -24,8 +24,8 @@ class TableNames:
 
     raw: str = "raw_videos"
     curated: str = "curated_clips"
-    ledger: str = "ledger"
-    control: str = "control"
+    ledger: str = "curation_ledger"
+    control: str = "sluice_control"
 
 
 @dataclass(frozen=True)
