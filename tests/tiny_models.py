@@ -102,6 +102,7 @@ def blip2(path: Path, seed: int = 0) -> Path:
             "num_attention_heads": 2,
             "image_size": IMAGE_PX,
             "patch_size": 8,
+            "initializer_range": 0.5,
         },
         qformer_config={
             "hidden_size": 32,
@@ -109,6 +110,7 @@ def blip2(path: Path, seed: int = 0) -> Path:
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
             "vocab_size": 64,
+            "initializer_range": 0.5,
         },
         text_config={
             "model_type": "opt",

@@ -83,8 +83,8 @@ class OpenAIChatCaptioner:
             key = os.environ.get(params.api_key_env)
             if not key:
                 raise ConfigurationError(
-                    f"model {params.model}: the environment variable {params.api_key_env}, which should hold the key for "
-                    f"{params.base_url}, is not set; set it, or remove api_key_env"
+                    f"model {params.model}: the environment variable {params.api_key_env}, which should hold the key "
+                    f"for {params.base_url}, is not set; set it, or remove api_key_env"
                 )
         return cls(params, key)
 
@@ -153,8 +153,8 @@ class OpenAIChatCaptioner:
         if status in _MISCONFIGURED or response.is_redirect:
             problem = _MISCONFIGURED.get(status, "it redirects elsewhere")
             raise ConfigurationError(
-                f"model {self._params.model}: {self._params.base_url} answers that {problem} ({said}); correct base_url, "
-                "model or api_key_env of the captioner"
+                f"model {self._params.model}: {self._params.base_url} answers that {problem} ({said}); correct "
+                "base_url, model or api_key_env of the captioner"
             )
         if response.is_server_error or status in _PASSING:
             return said
