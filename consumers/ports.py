@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
 from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRange, VideoOutcome, VideoTask
 
@@ -191,4 +192,110 @@ class Observer(Protocol):
 
     def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
         """A batch is durable."""
+        ...
+
+
+class ControlStore(Protocol):
+    """What operators want of each consumer, and what they did. Thread-safe."""
+
+    def version(self) -> int:
+        """Return a number that grows with every write, 0 when there is none yet; cheap enough to poll.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def desired(self, consumer: str) -> Desired:
+        """Return what is wanted of ``consumer``; running where nobody has asked for anything.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def write(self, entry: AuditEntry, desired: Desired | None = None) -> None:
+        """Store ``entry`` and, if given, what is wanted of its consumer, as one step; durable when this returns.
+
+        Raises:
+            StoreUnavailableError: the store did not answer; writing the same again is harmless.
+        """
+        ...
+
+    def audit_trail(self, consumer: str | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries, newest first, of ``consumer`` or of all.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommitMark:
+    """One commit of a consumer, as its curated snapshot tells it."""
+
+    position: Position
+    sequence: int
+    epoch: int
+    committed_at: datetime
+    snapshot_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowOrigin:
+    """When a row came into the source.
+
+    ``is_exact`` is False where the snapshot that brought it has expired: it is then at least as old as this one.
+    """
+
+    snapshot_id: int
+    committed_at: datetime
+    is_exact: bool
+
+
+class ProgressReader(Protocol):
+    """How far one consumer is, read from the tables alone: it tells the truth about a dead consumer, too.
+
+    Every call is a bounded number of metadata reads, whatever the backlog.
+    """
+
+    def head(self) -> SourceHead:
+        """Return the current end of the source.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def last_commit(self) -> CommitMark | None:
+        """Return the consumer's newest commit; None when it never committed or that has expired.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def recent_commits(self, limit: int) -> list[CommitMark]:
+        """Return the consumer's newest retained commits, newest first.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def origin(self, offset: int) -> RowOrigin | None:
+        """Return when the row at ``offset`` was committed; None when there is no such row yet.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def mean_bytes(self, offsets: OffsetRange) -> float | None:
+        """Return the mean object size of the first few rows in ``offsets``, None where no row tells its size.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
         ...

@@ -1,0 +1,128 @@
+"""The control table: what operators want of each consumer, and what they did."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.committer import TableCommitter
+from consumers.paimon.scan import stream
+from consumers.paimon.tables import check_table
+from schemas.control import AuditEntry, Desired
+from schemas.tables import CONTROL
+
+_DESIRED = "desired"
+_AUDIT = "audit"
+_PROPERTY = "sluice.control"
+_COLUMNS = ("kind", "key", "value", "actor", "reason", "at")
+
+
+class PaimonControlStore:
+    """Implements :class:`~consumers.ports.ControlStore` on a primary-key table. Thread-safe.
+
+    A desired state and the audit entry of the request that set it are one commit. Reading costs a few milliseconds per
+    data file, and each request adds one file until the table is compacted; callers poll :meth:`version`, which is one
+    metadata read.
+
+    Args:
+        config: the catalog.
+        table: name of the control table.
+
+    Raises:
+        ConfigurationError: the table is missing or does not fit, or its storage has no safe way to publish.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(self, config: CatalogConfig, table: str) -> None:
+        self._name = f"{config.database}.{table}"
+        self._table = load_table(open_catalog(config), config, table)
+        check_table(self._table, CONTROL)
+        self._committer = TableCommitter(self._table, f"sluice-control-{uuid.uuid4()}", _no_check)
+        self._lock = threading.Lock()
+        self._sequence = 0
+        self._read_at: int | None = None
+        self._desired: dict[str, Desired] = {}
+
+    def version(self) -> int:
+        """Return a number that grows with every write, 0 for an empty table: one metadata read.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(f"table {self._name}"):
+            latest = self._table.snapshot_manager().get_latest_snapshot()
+        return 0 if latest is None else int(latest.id)
+
+    def desired(self, consumer: str) -> Desired:
+        """Return what is wanted of ``consumer``; running where nobody has asked for anything.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with self._lock:
+            self._refresh()
+            return self._desired.get(consumer, Desired.initial())
+
+    def write(self, entry: AuditEntry, desired: Desired | None = None) -> None:
+        """Store ``entry`` and, if given, what is wanted of its consumer; durable when this returns.
+
+        Raises:
+            StoreUnavailableError: the store did not answer; writing the same again is harmless.
+        """
+        rows = [{"kind": _AUDIT, "key": entry.entry_id, "value": entry.to_json(), **_signature(entry)}]
+        if desired is not None:
+            rows.append({"kind": _DESIRED, "key": entry.consumer, "value": desired.to_json(), **_signature(desired)})
+        with self._lock, store_errors(f"table {self._name}"):
+            self._sequence += 1
+            messages = self._committer.write(pa.Table.from_pylist(rows, schema=CONTROL.schema), self._sequence)
+            self._committer.publish(messages, self._sequence, {_PROPERTY: entry.action})
+
+    def audit_trail(self, consumer: str | None = None, limit: int = 100) -> list[AuditEntry]:
+        """Return the newest entries, newest first, of ``consumer`` or of all.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with self._lock:
+            entries = [
+                AuditEntry.from_json(row["key"], row["value"], row["actor"], row["reason"], _utc(row["at"]))
+                for row in self._rows(_AUDIT)
+            ]
+        entries.sort(key=lambda entry: entry.entry_id, reverse=True)
+        return [entry for entry in entries if consumer is None or entry.consumer == consumer][:limit]
+
+    def close(self) -> None:
+        """Release resources."""
+        self._committer.close()
+
+    def _refresh(self) -> None:
+        version = self.version()
+        if version != self._read_at:
+            self._desired = {
+                row["key"]: Desired.from_json(row["value"], row["actor"], row["reason"], _utc(row["at"]))
+                for row in self._rows(_DESIRED)
+            }
+            self._read_at = version
+
+    def _rows(self, kind: str) -> list[dict[str, Any]]:
+        with store_errors(f"table {self._name}"):
+            latest = self._table.snapshot_manager().get_latest_snapshot()
+            batches = stream(self._table, _COLUMNS, latest, lambda builder: builder.equal("kind", kind))
+            return [row for batch in batches for row in batch.to_pylist()]
+
+
+def _no_check(manager: Any, latest: Any | None) -> None:
+    """Let every writer commit: the last word on a key counts."""
+
+
+def _signature(signed: AuditEntry | Desired) -> dict[str, Any]:
+    return {"actor": signed.actor, "reason": signed.reason, "at": signed.at}
+
+
+def _utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)

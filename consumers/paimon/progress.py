@@ -1,0 +1,144 @@
+"""How far a consumer is, told by the snapshots of the tables alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.fence import Marker, newest_marker, read_snapshot
+from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
+from consumers.paimon.row_source import RowIdSource
+from consumers.paimon.scan import snapshot_time
+from consumers.paimon.tables import RawColumns, TableNames
+from consumers.ports import CommitMark, RowOrigin, SourceHead
+from schemas.positions import OffsetRange
+from schemas.records import RawVideo
+
+_MAX_ROWS_SAMPLED = 64
+
+
+class PaimonProgress:
+    """Implements :class:`~consumers.ports.ProgressReader`. Not thread-safe: its prober owns it.
+
+    What has been seen once is not read again: a call looks at the snapshots since the last one, and looks for the
+    snapshot that brought a row from where the last search ended.
+
+    Args:
+        config: the catalog.
+        names: the tables.
+        consumer: the consumer's name.
+        columns: how the raw table's columns are mapped.
+
+    Raises:
+        ConfigurationError: a table is missing or does not fit.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(
+        self, config: CatalogConfig, names: TableNames, consumer: str, columns: RawColumns | None = None
+    ) -> None:
+        self._consumer = consumer
+        self._source = RowIdSource(config, names.raw, columns, chunk_rows=_MAX_ROWS_SAMPLED)
+        catalog = open_catalog(config)
+        self._raw = load_table(catalog, config, names.raw).snapshot_manager()
+        self._curated = load_table(catalog, config, names.curated).snapshot_manager()
+        self._curated_name = f"{config.database}.{names.curated}"
+        self._raw_name = f"{config.database}.{names.raw}"
+        self._seen_id = 0
+        self._last: CommitMark | None = None
+        self._found: tuple[int, int] | None = None
+
+    def head(self) -> SourceHead:
+        """Return the current end of the source."""
+        return self._source.head()
+
+    def last_commit(self) -> CommitMark | None:
+        """Return the consumer's newest commit among the retained snapshots."""
+        with store_errors(f"table {self._curated_name}"):
+            latest = self._curated.get_latest_snapshot()
+            if latest is None:
+                return None
+            if latest.id < self._seen_id:
+                self._seen_id, self._last = 0, None
+            walk = newest_marker(self._curated, self._consumer, latest, self._seen_id, MAX_SNAPSHOTS_WALKED)
+            if walk.marker is not None:
+                snapshot = read_snapshot(self._curated, walk.marker.snapshot_id)
+                if snapshot is not None:
+                    self._last = _mark(walk.marker, snapshot)
+            self._seen_id = int(latest.id)
+        return self._last
+
+    def recent_commits(self, limit: int) -> list[CommitMark]:
+        """Return the consumer's newest retained commits, newest first; looks at 1000 snapshots at most."""
+        found: list[CommitMark] = []
+        with store_errors(f"table {self._curated_name}"):
+            latest = self._curated.get_latest_snapshot()
+            last_id = 0 if latest is None else int(latest.id)
+            for snapshot_id in range(last_id, max(0, last_id - MAX_SNAPSHOTS_WALKED), -1):
+                snapshot = read_snapshot(self._curated, snapshot_id)
+                if snapshot is None or len(found) >= limit:
+                    break
+                marker = Marker.of_snapshot(snapshot, self._consumer)
+                if marker is not None:
+                    found.append(_mark(marker, snapshot))
+        return found
+
+    def origin(self, offset: int) -> RowOrigin | None:
+        """Return the commit of the row at ``offset``: the first snapshot whose next row id is above it.
+
+        Snapshots that add no rows, such as compactions, do not move the next row id and so are never taken for it.
+        """
+        with store_errors(f"table {self._raw_name}"):
+            latest = self._raw.get_latest_snapshot()
+            if latest is None or (latest.next_row_id or 0) <= offset:
+                return None
+            low, high = self._bracket(offset, latest)
+            while high.id - low > 1:
+                middle_id = (low + high.id) // 2
+                middle = read_snapshot(self._raw, middle_id)
+                if middle is not None and (middle.next_row_id or 0) > offset:
+                    high = middle
+                else:
+                    low = middle_id
+            self._found = (offset, int(high.id))
+            is_exact = high.id == 1 or read_snapshot(self._raw, high.id - 1) is not None
+            return RowOrigin(int(high.id), snapshot_time(high), is_exact)
+
+    def _bracket(self, offset: int, latest: Any) -> tuple[int, Any]:
+        """Return a snapshot id too early for ``offset`` (perhaps expired) and a snapshot late enough."""
+        if self._found is not None and self._found[0] <= offset and self._found[1] <= latest.id:
+            low, step = self._found[1] - 1, 1
+            # Forward from where the last search ended, in growing steps.
+            while low + step < latest.id:
+                snapshot = read_snapshot(self._raw, low + step)
+                if snapshot is not None and (snapshot.next_row_id or 0) > offset:
+                    return low, snapshot
+                low, step = low + step, step * 2
+            return low, latest
+        high, step = latest, 1
+        while high.id - step > 0:
+            snapshot = read_snapshot(self._raw, high.id - step)
+            if snapshot is None or (snapshot.next_row_id or 0) <= offset:
+                return int(high.id - step), high
+            high, step = snapshot, step * 2
+        return 0, high
+
+    def mean_bytes(self, offsets: OffsetRange) -> float | None:
+        """Return the mean object size of the first rows in ``offsets``, in bytes."""
+        first = OffsetRange(offsets.start, min(offsets.end, offsets.start + _MAX_ROWS_SAMPLED))
+        sizes = [
+            item.size_bytes
+            for item in self._source.read([first])
+            if isinstance(item, RawVideo) and item.size_bytes is not None
+        ]
+        return sum(sizes) / len(sizes) if sizes else None
+
+
+def _mark(marker: Marker, snapshot: Any) -> CommitMark:
+    return CommitMark(
+        position=marker.position,
+        sequence=marker.sequence,
+        epoch=marker.epoch,
+        committed_at=snapshot_time(snapshot),
+        snapshot_id=int(snapshot.id),
+    )
