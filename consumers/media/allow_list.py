@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from consumers.errors import ConfigurationError, UriNotAllowedError
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_JAVA_FILE = re.compile(r"file:(/(?!/).*)", re.DOTALL | re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _WEB = frozenset({"http", "https"})
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
@@ -46,7 +47,7 @@ def file_uri(path: str | Path) -> str:
 
 def local_path(uri: str) -> Path | None:
     """Return the local path that ``uri`` (a plain path, or a ``file:`` URI) names, or None for another scheme."""
-    match = _SCHEME.fullmatch(uri)
+    match = _SCHEME.fullmatch(_with_authority(uri))
     if match is None:
         return Path(uri)
     if match[1].lower() != "file":
@@ -106,7 +107,7 @@ class AllowList:
 def _parse(uri: str) -> _Place:
     if not uri or _CONTROL.search(uri) or uri != uri.strip():
         raise UriNotAllowedError(f"{uri!r} is empty or holds control characters or surrounding blanks")
-    match = _SCHEME.fullmatch(uri)
+    match = _SCHEME.fullmatch(_with_authority(uri))
     if match is None:
         if not uri.startswith("/"):
             raise UriNotAllowedError(f"{uri!r} is neither an absolute path nor a URI scheme://place")
@@ -120,6 +121,12 @@ def _parse(uri: str) -> _Place:
             raise UriNotAllowedError(f"{uri!r} holds an encoded slash")
         return _Place("file", "", _components(unquote(path)))
     return _parse_remote(uri, scheme, authority, path)
+
+
+def _with_authority(uri: str) -> str:
+    """Return ``file:/path``, as Java writes it, as ``file:///path``; anything else as it is."""
+    match = _JAVA_FILE.fullmatch(uri)
+    return uri if match is None else "file://" + match[1]
 
 
 def _parse_remote(uri: str, scheme: str, authority: str, path: str) -> _Place:

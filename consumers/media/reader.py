@@ -47,6 +47,7 @@ class RangeReader(io.RawIOBase):
         try:
             self._size = stream.seek(0, os.SEEK_END)
         except Exception as error:
+            stream.close()
             raise self._unavailable("its size could not be learned", error) from error
 
     @property

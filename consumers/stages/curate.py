@@ -1,0 +1,214 @@
+"""One video from its reference to its outcome: the pass, the verdicts, the cuts. This is what a worker runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import BinaryIO, cast
+
+from consumers.clock import Deadline
+from consumers.errors import BadReferenceError, CutFailedError, TooManyBytesError, VideoError
+from consumers.media.cut import ClipCutter
+from consumers.media.reader import RangeReader
+from consumers.media.thumbnail import thumbnail_jpeg
+from consumers.ports import BlobOpener, Clock
+from consumers.stages.base import ClipEvidence, ClipStage
+from consumers.stages.meter import StageMeter
+from consumers.stages.pipeline import JUDGING_STAGES, Verdict, built_in_stages, judge
+from consumers.stages.single_pass import SinglePass
+from schemas.profile import Limits, Profile, clip_id
+from schemas.records import (
+    ClipMedia,
+    ClipOutcome,
+    Failure,
+    FailureKind,
+    MediaInfo,
+    RawVideo,
+    Stage,
+    StageTiming,
+    VideoOutcome,
+    VideoTask,
+)
+
+logger = logging.getLogger(__name__)
+
+StageFactory = Callable[[Profile, MediaInfo], Sequence[ClipStage]]
+
+
+class VideoCurator:
+    """Implements :class:`~consumers.ports.VideoProcessor`.
+
+    Reads a video twice at most: once to decode it, judging each clip as it ends and letting go of its frames, and once
+    to cut the clips that were kept. What is held meanwhile is a small JPEG per kept clip.
+
+    Whatever goes wrong is an outcome. A video at fault fails for good; a fault of the store, a lack of memory or an
+    error in Sluice itself may pass and is marked transient. A kept clip that cannot be cut is rejected by itself, at
+    stage ``cut`` with reason ``cut_failed``.
+
+    Args:
+        opener: opens references.
+        profile: what is kept.
+        limits: bounds on one video.
+        clock: for the deadline.
+        stages: makes the stages that judge the clips of one video.
+    """
+
+    def __init__(
+        self,
+        opener: BlobOpener,
+        profile: Profile,
+        limits: Limits,
+        clock: Clock,
+        stages: StageFactory = built_in_stages,
+    ) -> None:
+        self._opener = opener
+        self._profile = profile
+        self._limits = limits
+        self._clock = clock
+        self._stages = stages
+        self._fingerprint = profile.fingerprint
+
+    def process(self, task: VideoTask) -> VideoOutcome:
+        """Return what became of the video of ``task``; raises nothing but what ends the process."""
+        run = _Run(Deadline(self._clock, min(task.deadline_s, self._limits.deadline_s)))
+        try:
+            failure = self._guarded(task.video, run)
+        finally:
+            run.close()
+        if failure is not None:
+            return VideoOutcome(run.media, (), failure, run.timings(), run.bytes_read)
+        return VideoOutcome(run.media, tuple(run.clips), None, run.timings(), run.bytes_read)
+
+    def _guarded(self, video: RawVideo, run: _Run) -> Failure | None:
+        try:
+            self._curate(video, run)
+        except VideoError as error:
+            # A demuxer takes a failed read for damage; then the store, not the video, is to blame.
+            store_failure = run.reader.failure if run.reader is not None else None
+            return (store_failure or error).to_failure()
+        except MemoryError as error:
+            logger.exception("out of memory", extra={"video_id": video.video_id})
+            return Failure(FailureKind.TRANSIENT, run.stage, "out_of_memory", f"out of memory: {error}")
+        except Exception as error:
+            logger.exception("internal error", extra={"video_id": video.video_id})
+            message = f"{type(error).__name__}: {error}"
+            return Failure(FailureKind.TRANSIENT, run.stage, "internal_error", message)
+        return None
+
+    def _curate(self, video: RawVideo, run: _Run) -> None:
+        if video.blob is None or video.defect is not None:
+            raise BadReferenceError(video.defect)
+        run.reader = RangeReader(self._opener.open(video.blob))
+        if run.reader.size_bytes > self._limits.max_bytes:
+            raise TooManyBytesError(f"{run.reader.size_bytes} bytes, the limit is {self._limits.max_bytes}")
+        run.stage = Stage.DECODE
+        kept = self._pass(video, run, run.reader)
+        if kept:
+            run.stage = Stage.CUT
+            self._cut(run, run.reader, kept)
+        if run.reader.failure is not None:
+            raise run.reader.failure
+
+    def _pass(self, video: RawVideo, run: _Run, reader: RangeReader) -> list[_Kept]:
+        """Decode and judge; return what has to be cut."""
+        one_pass = SinglePass(cast(BinaryIO, reader), self._profile, self._limits, run.deadline)
+        stages: Sequence[ClipStage] | None = None
+        kept: list[_Kept] = []
+        try:
+            for clip in one_pass.clips():
+                if stages is None:
+                    stages = self._stages(self._profile, one_pass.media)
+                verdict = judge(clip, stages, run.meters)
+                run.clips.append(self._outcome(video, clip, verdict))
+                if verdict.rejected_by is None:
+                    kept.append(self._keep(clip))
+        finally:
+            run.pass_timings = one_pass.timings
+            run.media = one_pass.media
+        return kept
+
+    def _outcome(self, video: RawVideo, clip: ClipEvidence, verdict: Verdict) -> ClipOutcome:
+        return ClipOutcome(
+            clip_id=clip_id(video.source_table, video.row_id, clip.span, self._fingerprint),
+            index=clip.index,
+            span=clip.span,
+            scores=verdict.scores,
+            rejected_by=verdict.rejected_by,
+            reason=verdict.reason,
+            caption=verdict.caption,
+            num_frames_sampled=len(clip.frames),
+        )
+
+    def _keep(self, clip: ClipEvidence) -> _Kept:
+        middle = clip.frames[len(clip.frames) // 2]
+        thumbnail = thumbnail_jpeg(middle.rgb, self._profile.clips.thumbnail_long_side_px)
+        return _Kept(clip.index, clip.starts_on_keyframe, thumbnail)
+
+    def _cut(self, run: _Run, reader: RangeReader, kept: list[_Kept]) -> None:
+        """Give every kept clip its bytes, or reject it where that is impossible."""
+        meter = run.meters[Stage.CUT]
+        with meter:
+            cutter = ClipCutter(cast(BinaryIO, reader), self._profile.clips.mode, run.deadline, self._limits)
+        for item in kept:
+            meter.num_in += 1
+            clip = run.clips[item.index]
+            try:
+                with meter:
+                    result = cutter.cut(clip.span, starts_on_keyframe=item.starts_on_keyframe)
+            except CutFailedError as error:
+                if reader.failure is not None:
+                    raise
+                logger.warning("clip %s is rejected: %s", clip.clip_id, error)
+                run.clips[item.index] = replace(clip, rejected_by=Stage.CUT, reason="cut_failed", caption=None)
+                continue
+            meter.num_out += 1
+            media = ClipMedia(
+                cut_method=result.method,
+                data=result.data,
+                thumbnail_jpeg=item.thumbnail,
+                num_frames=result.num_frames,
+                num_hidden_frames=result.num_hidden_frames,
+                has_audio=result.has_audio
+                if result.data is not None
+                else run.media is not None and run.media.has_audio,
+            )
+            run.clips[item.index] = replace(clip, media=media)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    index: int
+    starts_on_keyframe: bool
+    thumbnail: bytes
+
+
+class _Run:
+    """What is known of one video so far, whatever ends its processing."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.reader: RangeReader | None = None
+        self.stage = Stage.OPEN
+        self.media: MediaInfo | None = None
+        self.clips: list[ClipOutcome] = []
+        self.meters = {stage: StageMeter(stage) for stage in (*JUDGING_STAGES, Stage.CUT)}
+        self.pass_timings: tuple[StageTiming, ...] = ()
+
+    @property
+    def bytes_read(self) -> int:
+        return 0 if self.reader is None else self.reader.bytes_read
+
+    def timings(self) -> tuple[StageTiming, ...]:
+        """Return the cost of each stage; one that measures in the pass and judges here counts clips, not frames."""
+        judged = {stage: meter.timing() for stage, meter in self.meters.items()}
+        for measured in self.pass_timings:
+            verdict = judged.get(measured.stage, replace(measured, wall_s=0.0, cpu_s=0.0))
+            judged[measured.stage] = replace(
+                verdict, wall_s=verdict.wall_s + measured.wall_s, cpu_s=verdict.cpu_s + measured.cpu_s
+            )
+        return tuple(judged[stage] for stage in Stage if stage in judged)
+
+    def close(self) -> None:
+        if self.reader is not None:
+            self.reader.close()
