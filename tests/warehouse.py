@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pypaimon import Schema
 from pypaimon.table.row.blob import BlobDescriptor
+from pypaimon.write.table_delete import TableDeleteByRowId
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog
 from consumers.paimon.scan import stream
@@ -115,6 +116,14 @@ def failed(row_id: int) -> ProcessedVideo:
 def batch(position: Position, row_ids: Iterable[int], num_kept: int = 1) -> CommitBatch:
     videos = tuple(processed(row_id, num_kept) for row_id in row_ids)
     return CommitBatch(videos, position.union(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in videos))
+
+
+def delete_rows(config: CatalogConfig, name: str, row_ids: Sequence[int]) -> None:
+    """Delete rows by deletion vectors, as an engine beside Sluice would."""
+    found = table(config, name)
+    commit = found.new_batch_write_builder().new_commit()
+    commit.commit(TableDeleteByRowId(found).delete(row_ids))
+    commit.close()
 
 
 def rows_of(config: CatalogConfig, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:

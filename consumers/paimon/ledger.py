@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -114,8 +115,8 @@ class LedgerReader:
                 failures[row["failure_stage"], row["failure_class"]] += 1
         return LedgerSummary(videos, num_kept, rejections, failures)
 
-    def failed(self, limit: int | None = None) -> list[FailedVideo]:
-        """Return the dead letters, the newest first.
+    def failed(self, limit: int = 100) -> list[FailedVideo]:
+        """Return the newest ``limit`` dead letters, the newest first.
 
         Raises:
             StoreUnavailableError: the store did not answer.
@@ -130,7 +131,7 @@ class LedgerReader:
             "attempts",
             "processed_at",
         )
-        found = [
+        found = (
             FailedVideo(
                 row["source_row_id"],
                 row["video_id"],
@@ -143,9 +144,8 @@ class LedgerReader:
             )
             for row in self._latest_rows(columns)
             if row["status"] == VideoStatus.FAILED
-        ]
-        found.sort(key=lambda video: (video.processed_at, video.source_row_id), reverse=True)
-        return found[:limit]
+        )
+        return heapq.nlargest(limit, found, key=lambda video: (video.processed_at, video.source_row_id))
 
     def _latest_rows(self, columns: tuple[str, ...]) -> Iterator[Mapping[str, Any]]:
         """Yield the row of the latest run of each source row.

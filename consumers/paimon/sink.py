@@ -230,10 +230,10 @@ class PaimonSink:
             self._half_committed.pop(video.video.row_id, None)
 
     def _commit_side(self, side: _Side, pending: _Pending, position: Position, rows: pa.Table) -> None:
-        self._on_step(f"before_{side.role}_write")
         with store_errors(f"{side.role} table"):
+            self._on_step(f"before_{side.role}_write")
             messages = side.committer.write(rows, pending.sequence)
-        self._on_step(f"after_{side.role}_write")
+            self._on_step(f"after_{side.role}_write")
         self._publish(side, messages, pending.sequence, position, step=f"after_{side.role}_publish")
 
     def _publish(
