@@ -69,8 +69,8 @@ def configuration_reference() -> str:
         "",
         "Settings come from `sluice.toml` (`--config`, else `$SLUICE_CONFIG`, else the working directory) and from the",
         "environment; a variable wins over the file. A variable is `SLUICE_`, the section, `__`, and the key, in",
-        "capitals: `replicas` in `[pool]` is `SLUICE_POOL__REPLICAS`. Lists and maps are written there as JSON. A setting",
-        "that is unknown, mistyped or out of range stops the start with exit code 2 and one line that names it.",
+        "capitals: `replicas` in `[pool]` is `SLUICE_POOL__REPLICAS`. Lists and maps are written there as JSON. A",
+        "setting that is unknown, mistyped or out of range stops the start with exit code 2 and a line that names it.",
         "",
         "Secrets belong in the environment (`SLUICE_CATALOG__OPTIONS`), never in a file that others read.",
     ]

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-
-from consumers.paimon.blobs import PaimonBlobOpener
-from consumers.pool.inline import InlinePool
-from consumers.stages.curate import VideoCurator
 
 from consumers.clock import SystemClock
 from consumers.commit_policy import CommitPolicy
+from consumers.errors import ConfigurationError, UriNotAllowedError
 from consumers.media.allow_list import AllowList
+from consumers.paimon.audit import AuditReport
+from consumers.paimon.audit import audit as audit_tables
+from consumers.paimon.blobs import PaimonBlobOpener
 from consumers.paimon.catalog import CatalogConfig, open_catalog
+from consumers.paimon.clips import ClipReader
+from consumers.paimon.ledger import LedgerReader
+from consumers.paimon.objects import ObjectInfo, expand
+from consumers.paimon.raw_writer import RegisterReport
+from consumers.paimon.raw_writer import register as register_objects
 from consumers.paimon.row_source import RowIdSource
 from consumers.paimon.sink import PaimonSink
 from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
 from consumers.paimon.tables import create_tables as create_paimon_tables
+from consumers.pool.inline import InlinePool
 from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.processor import Processor, ProcessorConfig
 from consumers.retry import RetryPolicy
+from consumers.stages.curate import VideoCurator
 from service.settings import Settings
 
 
@@ -101,13 +108,16 @@ def build_pool(settings: Settings) -> WorkerPool:
     if settings.pool.kind == "inline":
         return InlinePool(factory, num_workers=replicas)
     # Importing Ray takes a second that an inline pool does not need.
-    from consumers.pool.ray_serve import RayPool, RayPoolConfig  # noqa: PLC0415
+    from consumers.pool.ray_serve import RayPoolConfig, RayServePool  # noqa: PLC0415
 
-    return RayPool(
+    return RayServePool(
         factory,
         RayPoolConfig(
+            app_name=f"sluice-{settings.consumer.id}",
             address=settings.pool.address,
             num_replicas=replicas,
+            num_cpus_per_replica=settings.pool.cpus_per_replica,
+            object_store_bytes=settings.pool.object_store_bytes,
         ),
     )
 
@@ -136,3 +146,61 @@ def build_processor(settings: Settings, pool: WorkerPool, observer: Observer) ->
     return Processor(
         build_source(settings), build_sink(settings), pool, SystemClock(), config=config, observer=observer
     )
+
+
+def find_objects(settings: Settings, locations: Sequence[str]) -> list[ObjectInfo]:
+    """Return the objects that ``locations`` name.
+
+    Raises:
+        ConfigurationError: a location does not exist, holds no video file, or may not be read by the workers.
+    """
+    allowed = allow_list(settings)
+    objects = list(expand(locations, catalog_config(settings).options))
+    for item in objects:
+        try:
+            allowed.check(item.uri)
+        except UriNotAllowedError as error:
+            raise ConfigurationError(
+                f"{error}\nnothing was registered: add its folder or prefix to allow in [input], then try again"
+            ) from error
+    return objects
+
+
+def register(
+    settings: Settings, objects: Iterable[ObjectInfo], on_progress: Callable[[int], None] | None = None
+) -> RegisterReport:
+    """Append a row to the raw table for each object that has none.
+
+    Raises:
+        ConfigurationError: the raw table is missing or was not made by ``sluice init``.
+        StoreUnavailableError: the store did not answer.
+    """
+    return register_objects(catalog_config(settings), settings.tables.raw, objects, on_progress=on_progress)
+
+
+def audit(settings: Settings) -> AuditReport:
+    """Compare the tables for the configured consumer.
+
+    Raises:
+        ConfigurationError: a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    return audit_tables(catalog_config(settings), table_names(settings), settings.consumer.id)
+
+
+def ledger_reader(settings: Settings) -> LedgerReader:
+    """Return a reader of the configured consumer's ledger rows.
+
+    Raises:
+        ConfigurationError: a table is missing.
+    """
+    return LedgerReader(catalog_config(settings), table_names(settings), settings.consumer.id)
+
+
+def clip_reader(settings: Settings) -> ClipReader:
+    """Return a reader of the curated table.
+
+    Raises:
+        ConfigurationError: the table is missing.
+    """
+    return ClipReader(catalog_config(settings), settings.tables.curated)

@@ -20,11 +20,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def print_json(document: Mapping[str, Any] | Sequence[Any]) -> None:
     """Print ``document`` as one line of JSON on standard output; times become ISO 8601."""
-    sys.stdout.write(json.dumps(document, default=_encode, ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(document, default=json_default, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 
-def _encode(value: object) -> str:
+def json_default(value: object) -> str:
+    """Return the JSON form of a time; the ``default`` of ``json.dumps``."""
     if isinstance(value, datetime):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} has no JSON form")

@@ -1,0 +1,112 @@
+"""``sluice clips``: list curated clips, or write them to a folder, ready for training."""
+
+from __future__ import annotations
+
+import json as json_module
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from consumers.errors import ConfigurationError
+from consumers.paimon.clips import ClipFilter, ClipReader, ClipRecord
+from service import wiring
+from service.cli.options import ConfigOption
+from service.cli.output import JsonOption, err, json_default, out, print_json, print_table
+from service.settings import load_settings
+
+INDEX_NAME = "clips.jsonl"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("clips")(_clips)
+
+
+def _clips(
+    export: Annotated[
+        Path | None, typer.Option(help=f"Write MP4s, JPEGs and {INDEX_NAME} into this folder.", show_default=False)
+    ] = None,
+    date: Annotated[str | None, typer.Option(help="Only this ingest date, YYYY-MM-DD (UTC).")] = None,
+    row: Annotated[int | None, typer.Option(help="Only clips of this raw row.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many; a listing shows 50 unless told.")] = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List curated clips, newest first, or export them."""
+    settings = load_settings(config)
+    reader = wiring.clip_reader(settings)
+    wanted = ClipFilter(ingest_date=date, source_row_id=row)
+    if export is not None:
+        written = export_clips(reader, reader.clips(wanted, limit=limit), export)
+        if json:
+            print_json({"clips": written, "folder": str(export), "index": str(export / INDEX_NAME)})
+        else:
+            out.print(f"{written} clips in {export}, described in {export / INDEX_NAME}", markup=False)
+        return
+    records = list(reader.clips(wanted, newest_first=True, limit=limit or 50))
+    if json:
+        print_json([dict(record.values) for record in records])
+        return
+    if not records:
+        out.print("no clips yet: `sluice status` says what became of the videos", markup=False)
+        return
+    print_table("", ("clip", "video", "from s", "to s", "motion px", "quality", "cut", "caption"), map(_cells, records))
+
+
+def _cells(record: ClipRecord) -> tuple[object, ...]:
+    values = record.values
+    return (
+        values["clip_id"][:12],
+        values["source_uri"].rsplit("/", 1)[-1],
+        values["start_s"],
+        values["end_s"],
+        values["motion_score"],
+        values["technical_quality"],
+        values["cut_method"],
+        values["caption"],
+    )
+
+
+def export_clips(reader: ClipReader, records: Iterable[ClipRecord], folder: Path) -> int:
+    """Write each clip's MP4 and JPEG into ``folder``, and one JSON line for each into ``clips.jsonl``.
+
+    Every file appears under its name only when it is complete, the index last. Clips without bytes have only a line.
+
+    Returns:
+        The number of clips.
+
+    Raises:
+        ConfigurationError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        count = 0
+        partial_index = folder / f".{INDEX_NAME}.partial"
+        with partial_index.open("w", encoding="utf-8") as index:
+            for record in records:
+                index.write(json_module.dumps(_export(reader, record, folder), default=json_default) + "\n")
+                count += 1
+                if err.is_terminal:
+                    err.print(f"exported {count}", end="\r")
+        partial_index.replace(folder / INDEX_NAME)
+    except OSError as error:
+        raise ConfigurationError(f"--export {folder}: cannot be written: {error.strerror or error}") from error
+    return count
+
+
+def _export(reader: ClipReader, record: ClipRecord, folder: Path) -> dict[str, Any]:
+    stored = reader.read(record)
+    line: dict[str, Any] = {"video_file": None, "thumbnail_file": None, **record.values}
+    for key, suffix, data in (
+        ("video_file", "mp4", stored.clip),
+        ("thumbnail_file", "jpg", stored.thumbnail_jpeg),
+    ):
+        if data is not None:
+            name = f"{record.values['clip_id']}.{suffix}"
+            partial = folder / f".{name}.partial"
+            partial.write_bytes(data)
+            partial.replace(folder / name)
+            line[key] = name
+    return line

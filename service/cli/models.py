@@ -1,0 +1,96 @@
+"""``sluice models``: are the configured models there, and do they run?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated
+
+import typer
+
+from consumers.clock import SystemClock
+from consumers.errors import ConfigurationError
+from schemas.models import ModelsParams
+from service.cli.options import ConfigOption
+from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
+from service.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    commands = typer.Typer(help="Check the configured models, or fetch them.", no_args_is_help=True)
+    commands.command()(check)
+    commands.command()(pull)
+    app.add_typer(commands, name="models")
+
+
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Resolve, load and run each configured model once; say device, dtype, memory and milliseconds."""
+    models = load_settings(config).profile.models
+    if models is None or models == ModelsParams():
+        _say_none(as_json)
+        return
+    checks = _implementation().check_models(models, SystemClock())
+    if as_json:
+        print_json({"models": [asdict(item) for item in checks]})
+        return
+    columns = ("stage", "model", "revision", "device", "dtype", "memory", "load s", "first ms", "run ms", "answer")
+    rows = [
+        (
+            item.stage,
+            item.info.model_id,
+            (item.info.revision or "")[:12] or None,
+            item.info.device,
+            item.info.dtype,
+            None if item.info.memory_bytes is None else human_bytes(item.peak_bytes or item.info.memory_bytes),
+            item.load_s,
+            item.first_ms,
+            item.run_ms,
+            item.answer,
+        )
+        for item in checks
+    ]
+    print_table("Models, each run on one frame", columns, rows)
+
+
+def pull(
+    directory: Annotated[Path, typer.Argument(help="Where the copies go; created if it does not exist.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fetch the configured models from the hub into DIRECTORY, for machines without a network."""
+    models = load_settings(config).profile.models
+    if models is None or models == ModelsParams():
+        _say_none(as_json)
+        return
+    pulled = _implementation().pull_models(models, directory)
+    if as_json:
+        print_json(
+            {"directory": str(directory), "models": [{**asdict(item), "path": _text(item.path)} for item in pulled]}
+        )
+        return
+    print_table("Models", ("stage", "model", "where", "note"), [(i.stage, i.source, i.path, i.note) for i in pulled])
+    out.print(f'Set profile.models.directory = "{directory.resolve()}" to use the copies.', markup=False)
+
+
+def _implementation() -> ModuleType:
+    try:
+        from consumers.models import check as implementation  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"models are configured, but {error.name} is not installed; run "
+            "`pip install -c constraints.txt -e '.[models]'`, or set models = \"none\" in [profile]"
+        ) from error
+    return implementation
+
+
+def _say_none(as_json: bool) -> None:
+    if as_json:
+        print_json({"models": []})
+    else:
+        out.print("No models are configured: the weight-free built-ins serve. See [profile.models] in the settings.")
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

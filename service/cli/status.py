@@ -1,0 +1,61 @@
+"""``sluice status``: how far the consumer is, read from the tables."""
+
+from __future__ import annotations
+
+import typer
+
+from schemas.positions import Position
+from schemas.records import VideoStatus
+from service import wiring
+from service.cli.options import ConfigOption
+from service.cli.output import JsonOption, out, print_json, print_table
+from service.settings import load_settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command("status")(_status)
+
+
+def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
+    """Show position, lag and what became of the videos so far; works whether or not the service runs."""
+    settings = load_settings(config)
+    head = wiring.build_source(settings).head()
+    ledger = wiring.ledger_reader(settings)
+    committed = ledger.committed()
+    position = committed.position if committed else Position()
+    lag = position.num_missing(head.next_offset)
+    summary = ledger.summary()
+    videos = {status.value: summary.videos.get(status.value, 0) for status in VideoStatus}
+    if json:
+        print_json(
+            {
+                "consumer": settings.consumer.id,
+                "lag_rows": lag,
+                "head": head.next_offset,
+                "watermark": position.watermark,
+                "sequence": committed.sequence if committed else 0,
+                "epoch": committed.epoch if committed else 0,
+                "videos": videos,
+                "clips_kept": summary.clips_kept,
+                "rejections": [[*key, count] for key, count in sorted(summary.rejections.items())],
+                "failures": [[*key, count] for key, count in sorted(summary.failures.items())],
+            }
+        )
+        return
+    if committed is None:
+        out.print(f"consumer {settings.consumer.id}: has committed nothing yet; `sluice run` starts it", markup=False)
+    else:
+        out.print(
+            f"consumer {settings.consumer.id}: {lag} of {head.next_offset} rows behind, commit #{committed.sequence}, "
+            f"epoch {committed.epoch}",
+            markup=False,
+        )
+    out.print(
+        f"videos: {videos['curated']} curated, {videos['rejected']} rejected, {videos['failed']} failed; "
+        f"{summary.clips_kept} clips kept"
+    )
+    rows = [(stage, reason, count) for (stage, reason), count in sorted(summary.rejections.items())]
+    rows += [(stage, f"failed: {name}", count) for (stage, name), count in sorted(summary.failures.items())]
+    if rows:
+        print_table("Why not", ("stage", "reason", "count"), rows)
