@@ -94,6 +94,13 @@ class Span:
         return self.end_s - self.start_s
 
 
+NSFW_PROBABILITY = "nsfw_probability"
+MOTION_MEAN_MAGNITUDE = "motion_mean_magnitude"
+AESTHETIC_SCORE = "aesthetic_score"
+TECHNICAL_QUALITY = "technical_quality"
+# The scores that have columns of their own in the curated table; what a stage measures besides is in the ledger.
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """One measured value, with enough beside it to measure it again.

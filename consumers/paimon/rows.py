@@ -10,11 +10,17 @@ from typing import Any
 import pyarrow as pa
 
 from schemas.profile import Profile
-from schemas.records import ClipOutcome, ProcessedVideo, RawVideo, Score, Stage
+from schemas.records import (
+    AESTHETIC_SCORE,
+    MOTION_MEAN_MAGNITUDE,
+    NSFW_PROBABILITY,
+    TECHNICAL_QUALITY,
+    ClipOutcome,
+    ProcessedVideo,
+    RawVideo,
+    Score,
+)
 from schemas.tables import CURATED, LEDGER
-
-TECHNICAL_QUALITY = "technical_quality"
-"""Name of the score that stands in for an aesthetic one where there is no model; it has its own columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +179,21 @@ def _curated_row(video: ProcessedVideo, clip: ClipOutcome, lineage: Lineage) -> 
     return row
 
 
+_SCORE_COLUMNS = {
+    NSFW_PROBABILITY: ("nsfw_score", "nsfw"),
+    MOTION_MEAN_MAGNITUDE: ("motion_score", "motion"),
+    AESTHETIC_SCORE: ("aesthetic_score", "aesthetic"),
+    TECHNICAL_QUALITY: ("technical_quality", "technical_quality"),
+}
+
+
 def _score_columns(scores: Sequence[Score]) -> Mapping[str, Any]:
+    """Return the columns of the scores that have some; a formula's parts, say, are in the ledger only."""
     columns: dict[str, Any] = {}
     for score in scores:
-        if score.name == TECHNICAL_QUALITY:
-            columns |= {"technical_quality": score.value, "technical_quality_method": score.method}
-        elif score.stage is Stage.MOTION:
-            columns |= {"motion_score": score.value, "motion_method": score.method}
-        elif score.stage in (Stage.NSFW, Stage.AESTHETIC):
-            prefix = "nsfw" if score.stage is Stage.NSFW else "aesthetic"
-            columns |= {
-                f"{prefix}_score": score.value,
-                f"{prefix}_method": score.method,
-                f"{prefix}_model_id": score.model_id,
-                f"{prefix}_model_revision": score.model_revision,
-            }
+        if score.name in _SCORE_COLUMNS:
+            value_column, prefix = _SCORE_COLUMNS[score.name]
+            columns |= {value_column: score.value, f"{prefix}_method": score.method}
+            if score.model_id is not None:
+                columns |= {f"{prefix}_model_id": score.model_id, f"{prefix}_model_revision": score.model_revision}
     return columns

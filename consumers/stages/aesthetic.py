@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from consumers.stages.base import ClipEvidence, StageResult
 from schemas.profile import AestheticParams, FilterMode
-from schemas.records import Score, Stage
+from schemas.records import TECHNICAL_QUALITY, Score, Stage
 
 METHOD: Final = "technical_quality/1"
 
@@ -104,6 +104,6 @@ class TechnicalQualityFilter:
         )
         rejected = self._rejects and value < self._min_score
         return StageResult(
-            (Score(self.stage, "technical_quality", value, METHOD), *parts),
+            (Score(self.stage, TECHNICAL_QUALITY, value, METHOD), *parts),
             "technical_quality_below_min" if rejected else None,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.stages.base import ClipEvidence, StageResult
 from schemas.profile import FilterMode, MotionParams
-from schemas.records import Score, Stage
+from schemas.records import MOTION_MEAN_MAGNITUDE, Score, Stage
 
 
 class MotionFilter:
@@ -26,7 +26,7 @@ class MotionFilter:
     def judge(self, clip: ClipEvidence) -> StageResult:
         """Return the measured motion and whether it lies within the bounds."""
         value = clip.motion.mean_magnitude
-        score = Score(self.stage, "motion_mean_magnitude", value, clip.motion.method)
+        score = Score(self.stage, MOTION_MEAN_MAGNITUDE, value, clip.motion.method)
         reason = self._reason(value) if self._params.mode is FilterMode.FILTER else None
         return StageResult((score,), reason)
 

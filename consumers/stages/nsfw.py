@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.stages.base import ClipEvidence, StageResult
 from schemas.profile import FilterMode, NsfwParams
-from schemas.records import Score, Stage
+from schemas.records import NSFW_PROBABILITY, Score, Stage
 
 
 class UnscoredNsfwFilter:
@@ -23,5 +23,5 @@ class UnscoredNsfwFilter:
 
     def judge(self, clip: ClipEvidence) -> StageResult:
         """Return the policy's verdict, which is the same for every clip."""
-        score = Score(self.stage, "nsfw_probability", None, "unscored")
+        score = Score(self.stage, NSFW_PROBABILITY, None, "unscored")
         return StageResult((score,), "nsfw_unscored" if self._holds else None)

@@ -14,7 +14,7 @@ import typer
 
 from consumers.errors import ConfigurationError
 from consumers.media.samples import write_samples
-from schemas.records import ClipOutcome, ProcessedVideo
+from schemas.records import MOTION_MEAN_MAGNITUDE, TECHNICAL_QUALITY, ClipOutcome, ProcessedVideo
 from service import wiring
 from service.cli.audit import audit_document, print_audit
 from service.cli.options import PoolOption
@@ -118,8 +118,8 @@ def _rows(video: ProcessedVideo) -> Iterator[tuple[object, ...]]:
             span,
             "kept" if clip.kept else "rejected",
             why,
-            _score(clip, "motion"),
-            _score(clip, "technical_quality"),
+            _score(clip, MOTION_MEAN_MAGNITUDE),
+            _score(clip, TECHNICAL_QUALITY),
         )
 
 
