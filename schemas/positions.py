@@ -85,6 +85,16 @@ class Position:
         """Return this position with all of ``finished`` marked as done as well."""
         return Position.from_ranges((*self.ranges(), *finished))
 
+    def without(self, unfinished: Iterable[OffsetRange]) -> Position:
+        """Return this position with none of ``unfinished`` marked as done."""
+        left: list[OffsetRange] = []
+        gaps = Position.from_ranges(unfinished)
+        for finished in self.ranges():
+            for gap in gaps.missing(finished.end):
+                if gap.end > finished.start:
+                    left.append(OffsetRange(max(gap.start, finished.start), gap.end))
+        return Position.from_ranges(left)
+
     def covers(self, offset: int) -> bool:
         """Return whether ``offset`` is finished."""
         if offset < self.watermark:

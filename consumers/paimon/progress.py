@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
@@ -46,7 +47,8 @@ class PaimonProgress:
         self._raw_name = f"{config.database}.{names.raw}"
         self._seen_id = 0
         self._last: CommitMark | None = None
-        self._found: tuple[int, int] | None = None
+        # Where the last searches ended, as (offset, snapshot id): the next ones begin there.
+        self._found: deque[tuple[int, int]] = deque(maxlen=4)
 
     def head(self) -> SourceHead:
         """Return the current end of the source."""
@@ -100,14 +102,15 @@ class PaimonProgress:
                     high = middle
                 else:
                     low = middle_id
-            self._found = (offset, int(high.id))
+            self._found.append((offset, int(high.id)))
             is_exact = high.id == 1 or read_snapshot(self._raw, high.id - 1) is not None
             return RowOrigin(int(high.id), snapshot_time(high), is_exact)
 
     def _bracket(self, offset: int, latest: Any) -> tuple[int, Any]:
         """Return a snapshot id too early for ``offset`` (perhaps expired) and a snapshot late enough."""
-        if self._found is not None and self._found[0] <= offset and self._found[1] <= latest.id:
-            low, step = self._found[1] - 1, 1
+        starts = [found_id for known, found_id in self._found if known <= offset and found_id <= latest.id]
+        if starts:
+            low, step = max(starts) - 1, 1
             # Forward from where the last search ended, in growing steps.
             while low + step < latest.id:
                 snapshot = read_snapshot(self._raw, low + step)

@@ -70,3 +70,9 @@ def test_text_that_is_no_position_is_refused_and_quoted(text: str) -> None:
 def test_range_that_holds_nothing_is_refused(start: int, end: int) -> None:
     with pytest.raises(ValueError, match="not a range"):
         OffsetRange(start, end)
+
+
+@given(some_ranges, some_ranges)
+def test_without_takes_out_exactly_what_is_named(given_ranges: list[OffsetRange], taken: list[OffsetRange]) -> None:
+    left = Position.from_ranges(given_ranges).without(taken)
+    assert offsets_of(left) == offsets_of(Position.from_ranges(given_ranges)) - offsets_of(Position.from_ranges(taken))

@@ -1,0 +1,265 @@
+"""What one consumer of this process is doing, remembered for the control plane: bounded, thread-safe, in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from consumers.ports import Clock, CommitBatch, CommitReceipt, Observer
+from schemas.records import ProcessedVideo, RawVideo, Stage
+
+_NUM_REMEMBERED = 200
+
+Tell = Callable[[str, Mapping[str, Any]], None]
+"""Told of events: a word and what is to be said of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlightVideo:
+    """A video that was admitted and is not finished. ``num_failures`` calls for it have failed so far."""
+
+    row_id: int
+    video_id: str
+    size_bytes: int | None
+    admitted_at: datetime
+    age_s: float
+    num_failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A retry, or a video that failed for good."""
+
+    at: datetime
+    kind: str
+    row_id: int
+    video_id: str
+    stage: str | None
+    error_class: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CommitNote:
+    """A commit of this process."""
+
+    at: datetime
+    sequence: int
+    num_videos: int
+    num_clips: int
+    num_bytes: int
+    watermark: int
+    num_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageTotals:
+    """One stage since the process started: items in and out, rejections by reason, and what it cost, in seconds."""
+
+    stage: Stage
+    num_in: int
+    num_out: int
+    rejected: Mapping[str, int]
+    wall_s: float
+    cpu_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CommittedTotals:
+    """What this process has committed since it started."""
+
+    num_videos: int = 0
+    num_clips: int = 0
+    video_s: float = 0.0
+    num_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _StageSums:
+    num_in: int = 0
+    num_out: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+class ConsumerActivity:
+    """Implements :class:`~consumers.ports.Observer`.
+
+    Args:
+        clock: time.
+        tell: told of commits and failures, for the event stream.
+    """
+
+    def __init__(self, clock: Clock, tell: Tell) -> None:
+        self._clock = clock
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._in_flight: dict[int, tuple[RawVideo, datetime, float, int]] = {}
+        self._stages = {stage: _StageSums() for stage in Stage}
+        self._recent: deque[Mapping[Stage, float]] = deque(maxlen=_NUM_REMEMBERED)
+        self._troubles: deque[Trouble] = deque(maxlen=_NUM_REMEMBERED)
+        self._commits: deque[CommitNote] = deque(maxlen=_NUM_REMEMBERED)
+        self._totals = CommittedTotals()
+
+    def admitted(self, video: RawVideo) -> None:
+        """Note a video in flight."""
+        with self._lock:
+            self._in_flight[video.row_id] = (video, self._clock.now(), self._clock.monotonic_s(), 0)
+
+    def retried(self, video: RawVideo, attempt: int, reason: str, delay_s: float) -> None:
+        """Note a failed call."""
+        trouble = Trouble(self._clock.now(), "retry", video.row_id, video.video_id, None, None, reason)
+        with self._lock:
+            self._troubles.append(trouble)
+            known = self._in_flight.get(video.row_id)
+            if known is not None:
+                self._in_flight[video.row_id] = (*known[:3], attempt)
+        self._tell("retry", {"row_id": video.row_id, "attempt": attempt, "reason": reason, "delay_s": delay_s})
+
+    def finished(self, video: ProcessedVideo) -> None:
+        """Take a video out of flight and add up its stages."""
+        outcome, failure = video.outcome, video.outcome.failure
+        with self._lock:
+            self._in_flight.pop(video.video.row_id, None)
+            for timing in outcome.timings:
+                sums = self._stages[timing.stage]
+                sums.num_in += timing.num_in
+                sums.num_out += timing.num_out
+                sums.wall_s += timing.wall_s
+                sums.cpu_s += timing.cpu_s
+            self._recent.append({timing.stage: timing.wall_s for timing in outcome.timings})
+            for clip in outcome.clips:
+                if clip.rejected_by is not None:
+                    self._stages[clip.rejected_by].rejected[clip.reason or "unknown"] += 1
+            if failure is not None:
+                self._stages[failure.stage].rejected[failure.error_class] += 1
+                self._troubles.append(
+                    Trouble(
+                        video.processed_at,
+                        "failed",
+                        video.video.row_id,
+                        video.video.video_id,
+                        failure.stage.value,
+                        failure.error_class,
+                        failure.message,
+                    )
+                )
+        if failure is not None:
+            self._tell(
+                "failure",
+                {
+                    "row_id": video.video.row_id,
+                    "stage": failure.stage.value,
+                    "error_class": failure.error_class,
+                    "message": failure.message,
+                },
+            )
+
+    def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
+        """Note a commit."""
+        num_bytes = sum(video.video.size_bytes or 0 for video in batch.videos)
+        video_s = sum(video.outcome.media.duration_s for video in batch.videos if video.outcome.media is not None)
+        note = CommitNote(
+            at=self._clock.now(),
+            sequence=receipt.sequence,
+            num_videos=len(batch.videos),
+            num_clips=receipt.num_clips,
+            num_bytes=sum(video.outcome.media_bytes for video in batch.videos),
+            watermark=batch.position.watermark,
+            num_attempts=receipt.num_attempts,
+        )
+        with self._lock:
+            self._commits.append(note)
+            self._totals = CommittedTotals(
+                self._totals.num_videos + len(batch.videos),
+                self._totals.num_clips + receipt.num_clips,
+                self._totals.video_s + video_s,
+                self._totals.num_bytes + num_bytes,
+            )
+        self._tell("commit", {"sequence": note.sequence, "num_videos": note.num_videos, "num_clips": note.num_clips})
+
+    def begin(self) -> None:
+        """Forget what was in flight: a new run of the consumer begins, and reads it again."""
+        with self._lock:
+            self._in_flight.clear()
+
+    def in_flight(self) -> list[InFlightVideo]:
+        """Return the videos in flight, the oldest first."""
+        now_s = self._clock.monotonic_s()
+        with self._lock:
+            held = list(self._in_flight.values())
+        return sorted(
+            (
+                InFlightVideo(video.row_id, video.video_id, video.size_bytes, at, now_s - at_s, failures)
+                for video, at, at_s, failures in held
+            ),
+            key=lambda item: -item.age_s,
+        )
+
+    def stages(self) -> list[StageTotals]:
+        """Return the stages that were passed or failed in, in the order of the pipeline."""
+        with self._lock:
+            return [
+                StageTotals(stage, sums.num_in, sums.num_out, dict(sums.rejected), sums.wall_s, sums.cpu_s)
+                for stage, sums in self._stages.items()
+            ]
+
+    def bottleneck(self) -> tuple[Stage, float] | None:
+        """Return the stage in which the last videos spent the most time, and its share of it; None before the first."""
+        with self._lock:
+            recent = list(self._recent)
+        wall_s: Counter[Stage] = Counter()
+        for timings in recent:
+            wall_s.update(timings)
+        total_s = sum(wall_s.values())
+        if total_s <= 0:
+            return None
+        stage, most_s = wall_s.most_common(1)[0]
+        return stage, most_s / total_s
+
+    def troubles(self, limit: int) -> list[Trouble]:
+        """Return the last retries and failures, the newest first."""
+        with self._lock:
+            return list(reversed(self._troubles))[:limit]
+
+    def commits(self, limit: int) -> list[CommitNote]:
+        """Return the last commits of this process, the newest first."""
+        with self._lock:
+            return list(reversed(self._commits))[:limit]
+
+    def totals(self) -> CommittedTotals:
+        """Return what this process has committed."""
+        with self._lock:
+            return self._totals
+
+
+class Observers:
+    """Passes everything on to several observers, in order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def admitted(self, video: RawVideo) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.admitted(video)
+
+    def retried(self, video: RawVideo, attempt: int, reason: str, delay_s: float) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.retried(video, attempt, reason, delay_s)
+
+    def finished(self, video: ProcessedVideo) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.finished(video)
+
+    def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.committed(batch, receipt)
