@@ -51,7 +51,7 @@ def prepare(root: Path, media: Path, overrides: dict[str, Any]) -> Settings:
     """Write settings and create an empty warehouse under ``root`` for videos in ``media``."""
     warehouse = root / "warehouse"
     file = root / "sluice.toml"
-    file.write_text(_SETTINGS.format(warehouse=_quoted(warehouse), media=_quoted(media.absolute())), encoding="utf-8")
+    file.write_text(_SETTINGS.format(warehouse=_quoted(warehouse), media=_quoted(media.resolve())), encoding="utf-8")
     settings = load_settings(file, overrides)
     wiring.create_tables(settings, create_warehouse=True)
     return settings

@@ -93,7 +93,7 @@ def _overrides(warehouse: str, allow: list[str]) -> dict[str, Any]:
 
 
 def _absolute(location: str) -> str:
-    return location if "://" in location else str(Path(location).absolute())
+    return location if "://" in location else str(Path(location).resolve())
 
 
 def _toml_string(text: str) -> str:
