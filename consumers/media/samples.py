@@ -23,7 +23,8 @@ class Shot:
 
     Attributes:
         duration_s: length in seconds.
-        look: ``moving`` is textured and pans, ``static`` is textured and stands still, ``dark`` is almost black.
+        look: ``moving`` is textured and pans, ``static`` is textured and stands still, ``dark`` pans
+            too and is almost black.
         seed: decides texture, colour and direction.
         speed_px: pan per frame, in pixels.
     """
@@ -109,9 +110,9 @@ def draw(shots: Sequence[Shot], width: int, height: int, fps: Fraction | int) ->
         canvas = cv2.resize(coarse, (width + margin, height + margin), interpolation=cv2.INTER_CUBIC)[..., None] * tint
         canvas += rng.normal(0, 6, (height + margin, width + margin, 1)).astype(np.float32)
         if shot.look == "dark":
-            canvas *= 0.02
+            canvas *= 0.18
         texture = np.clip(canvas, 0, 255).astype(np.uint8)
-        speed = shot.speed_px if shot.look == "moving" else 0
+        speed = 0 if shot.look == "static" else shot.speed_px
         for index in range(round(shot.duration_s * fps)):
             x, y = _bounce(index * speed, margin), _bounce(index * speed // 2, margin)
             yield texture[y : y + height, x : x + width]

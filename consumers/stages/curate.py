@@ -163,15 +163,15 @@ class VideoCurator:
                 run.clips[item.index] = replace(clip, rejected_by=Stage.CUT, reason="cut_failed", caption=None)
                 continue
             meter.num_out += 1
+            # Without bytes of its own a clip has the sound of its source.
+            has_audio = run.media is not None and run.media.has_audio if result.data is None else result.has_audio
             media = ClipMedia(
                 cut_method=result.method,
                 data=result.data,
                 thumbnail_jpeg=item.thumbnail,
                 num_frames=result.num_frames,
                 num_hidden_frames=result.num_hidden_frames,
-                has_audio=result.has_audio
-                if result.data is not None
-                else run.media is not None and run.media.has_audio,
+                has_audio=has_audio,
             )
             run.clips[item.index] = replace(clip, media=media)
 
