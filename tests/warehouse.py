@@ -21,6 +21,7 @@ from consumers.ports import CommitBatch
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile, clip_id
 from schemas.records import (
+    MOTION_MEAN_MAGNITUDE,
     BlobReference,
     ClipMedia,
     ClipOutcome,
@@ -97,7 +98,7 @@ def processed(row_id: int, num_kept: int = 1, num_rejected: int = 1, source: str
                 clip_id(source, row_id, span, PROFILE.fingerprint),
                 index,
                 span,
-                scores=(Score(Stage.MOTION, "motion", 0.5 + index, "farneback/full"),),
+                scores=(Score(Stage.MOTION, MOTION_MEAN_MAGNITUDE, 0.5 + index, "farneback/full"),),
                 rejected_by=None if is_kept else Stage.MOTION,
                 reason=None if is_kept else "motion_below_min",
                 media=ClipMedia(CutMethod.STREAM_COPY, f"clip {row_id}/{index}".encode(), b"jpeg", 1, 0, False)
