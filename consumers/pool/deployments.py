@@ -1,0 +1,42 @@
+"""The classes that Ray Serve runs. They know nothing of Ray themselves."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Callable
+
+from consumers.pool.worker import process_guarded
+from consumers.ports import VideoProcessor
+from schemas.records import VideoOutcome, VideoTask
+
+_STDERR = 2
+
+
+class VideoCurator:
+    """One replica: a process of its own that decodes and curates one video at a time.
+
+    A video that exceeds its deadline by ``deadline_grace_s`` ends the whole process, because nothing else ends a
+    decoder that hangs in native code; a cooperative processor has given up by itself before that. Serve then starts
+    another.
+
+    Args:
+        make_processor: called once in the replica.
+        deadline_grace_s: time above the task's deadline after which the process is ended.
+    """
+
+    def __init__(self, make_processor: Callable[[], VideoProcessor], deadline_grace_s: float) -> None:
+        self._processor = make_processor()
+        self._deadline_grace_s = deadline_grace_s
+
+    def process(self, task: VideoTask) -> VideoOutcome:
+        """Return what became of the video; does not return if it hangs."""
+        faulthandler.dump_traceback_later(task.deadline_s + self._deadline_grace_s, exit=True, file=_STDERR)
+        try:
+            return process_guarded(self._processor, task)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def pid(self) -> int:
+        """Return the process id of the replica."""
+        return os.getpid()

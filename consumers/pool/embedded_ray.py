@@ -1,0 +1,197 @@
+"""Ray in this process's care: started on this machine, on loopback, and gone with the process.
+
+Where Ray does not do the right thing by itself (2.60, each measured):
+
+- it takes over SIGTERM: the handler that was there is put back;
+- it binds to every interface: told that there is no cluster, it binds to loopback, but for a port of each replica;
+- it writes a token file into the home directory: a token of this process's own comes with the environment instead;
+- it prints what happens to workers on standard output: that goes to the log;
+- its logs stay for ever: they go into a directory that is removed at the end, or by the next start if this process is
+  killed. Ray's own processes die with this one; its two agents take about a minute over it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+from consumers.errors import ConfigurationError
+
+SINGLE_THREADED = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+}
+"""Environment of a worker: one video to a process, so threads of libraries would only fight over the cores."""
+
+_DIRECTORY_PREFIX = "sluice-ray-"
+# Ray puts sockets some 70 characters below its directory, and the system allows 107 for the whole path.
+_LONGEST_DIRECTORY = 36
+_LEAST_OBJECT_STORE_BYTES = 80 * 2**20
+
+# Read when Ray is imported or by the processes that it starts, so they stay set while it runs.
+_RAY_ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_enable_metrics_collection": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_SERVE_ROUTER_RETRY_MAX_BACKOFF_S": "0.1",
+}
+
+# Ray's client library reads the token once and keeps it, so a later start in this process must come with the same.
+_TOKEN = secrets.token_hex(32)
+
+logger = logging.getLogger(__name__)
+
+_lock = threading.Lock()
+_embedded: _Embedded | None = None
+
+
+class _Embedded:
+    def __init__(self, directory: Path, lock_file: IO[str], environment: contextlib.ExitStack) -> None:
+        self.directory = directory
+        self.lock_file = lock_file
+        self.environment = environment
+        self.num_users = 1
+
+
+def acquire(num_workers: int, object_store_bytes: int) -> None:
+    """Start Ray in this process's care, or share the one that is running already.
+
+    Args:
+        num_workers: worker processes to have ready: one for each replica. More can be started later.
+        object_store_bytes: memory for results on their way; Ray wants 80 MiB or more.
+
+    Raises:
+        ConfigurationError: Ray did not start.
+    """
+    global _embedded  # noqa: PLW0603 - there is one Ray to a process
+    with _lock:
+        if _embedded is not None:
+            _embedded.num_users += 1
+            return
+        stack = contextlib.ExitStack()
+        try:
+            directory, lock_file = _make_directory()
+            stack.callback(_remove_directory, directory, lock_file)
+            token = os.environ.get("RAY_AUTH_TOKEN", _TOKEN)
+            stack.enter_context(_environment({**_RAY_ENVIRONMENT, "RAY_AUTH_TOKEN": token}))
+            _init(directory, num_workers, max(object_store_bytes, _LEAST_OBJECT_STORE_BYTES))
+        except ConfigurationError:
+            stack.close()
+            raise
+        except Exception as error:
+            stack.close()
+            raise ConfigurationError(
+                f"Ray could not be started on this machine: {type(error).__name__}: {error}. Check that there is "
+                f"memory, and space in {tempfile.gettempdir()}, or run with the inline pool."
+            ) from error
+        _embedded = _Embedded(directory, lock_file, stack)
+
+
+def release() -> None:
+    """Give up what :func:`acquire` gave; the last one stops Ray."""
+    import ray  # noqa: PLC0415
+
+    global _embedded
+    with _lock:
+        if _embedded is None:
+            return
+        _embedded.num_users -= 1
+        if _embedded.num_users > 0:
+            return
+        embedded, _embedded = _embedded, None
+        ray.shutdown()
+        embedded.environment.close()
+
+
+def _init(directory: Path, num_workers: int, object_store_bytes: int) -> None:
+    with _environment(SINGLE_THREADED), preserved_sigterm():
+        # Not at the top: Ray reads its environment when it is imported.
+        import ray  # noqa: PLC0415
+
+        silence()
+        if ray.is_initialized():
+            raise ConfigurationError("Ray is running in this process already, and not in Sluice's care")
+        ray.init(
+            address="local",
+            # Ray starts as many workers beforehand: Serve's controller takes one.
+            num_cpus=num_workers + 1,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=object_store_bytes,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            _temp_dir=str(directory),
+        )
+
+
+def silence() -> None:
+    """Send to the log what Ray would print on standard output, where it would end up in the middle of JSON."""
+    import ray._private.worker as ray_worker  # noqa: PLC0415
+
+    ray_worker.print_to_stdstream = _log_lines
+
+
+def _log_lines(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+    for line in data["lines"]:
+        logger.info("Ray says: %s", line)
+
+
+@contextlib.contextmanager
+def preserved_sigterm() -> Iterator[None]:
+    """Put back the SIGTERM handler that ``ray.init`` replaces. Signals belong to the main thread; elsewhere a no-op."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler: Any = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _make_directory() -> tuple[Path, IO[str]]:
+    """Make Ray's directory, locked as long as this process lives, and remove those of processes that do not."""
+    root = Path(tempfile.gettempdir())
+    if len(str(root)) + len(_DIRECTORY_PREFIX) + 8 > _LONGEST_DIRECTORY:
+        root = Path("/tmp")  # noqa: S108 - mkdtemp makes the name unguessable and the directory private
+    for left in root.glob(f"{_DIRECTORY_PREFIX}*"):
+        with contextlib.suppress(OSError), (left / "lock").open("a") as lock_file:
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX, dir=root))
+    lock_file = (directory / "lock").open("a")
+    fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return directory, lock_file
+
+
+def _remove_directory(directory: Path, lock_file: IO[str]) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    lock_file.close()

@@ -1,0 +1,274 @@
+"""The worker pool on Ray Serve: an application of :class:`~consumers.pool.deployments.VideoCurator` replicas.
+
+Ray Serve keeps the replicas alive and places them; what is decided here is which video goes to a replica when, and
+what the end of a replica means for the video it held. Each replica takes one call at a time, and calls wait here, not
+at a replica, so the only video that a dying replica takes with it is the one it was working on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumers.errors import ConfigurationError, SluiceError, WorkerDiedError
+from consumers.pool import embedded_ray
+from consumers.pool.deployments import VideoCurator
+from consumers.pool.worker import OpenFutures, unexpected_failure
+from consumers.ports import VideoProcessor
+from schemas.records import VideoOutcome, VideoTask
+
+_HEALTH_CHECK_PERIOD_S = 1.0
+# A replica in native code that holds the interpreter's lock answers late, and is not to be killed for it.
+_HEALTH_CHECK_TIMEOUT_S = 60.0
+_SHUTDOWN_GRACE_S = 0.1
+_POLL_S = 0.05
+_MAX_CONSTRUCTOR_RETRIES = 3
+# What Ray's memory monitor puts into the death of a worker that it chose.
+_LOW_MEMORY = "low on memory"
+
+
+@dataclass(frozen=True, slots=True)
+class RayPoolConfig:
+    """Where and how large the pool is.
+
+    Attributes:
+        app_name: name of the Serve application: the same for each incarnation of a consumer, so that a new one takes
+            over its predecessor's replicas, and different for each consumer.
+        address: of a running Ray cluster; None starts Ray on this machine, inside this process's life.
+        num_replicas: worker processes.
+        num_cpus_per_replica: cores that a cluster's scheduler counts for one.
+        deadline_grace_s: time above a video's deadline after which its replica is ended.
+        object_store_bytes: memory for results on their way, with Ray on this machine.
+        start_timeout_s: time for the first replica to get ready.
+    """
+
+    app_name: str = "sluice"
+    address: str | None = None
+    num_replicas: int = field(default_factory=lambda: os.cpu_count() or 1)
+    num_cpus_per_replica: float = 1.0
+    deadline_grace_s: float = 10.0
+    object_store_bytes: int = 256 * 2**20
+    start_timeout_s: float = 180.0
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.app_name):
+            raise ConfigurationError(f"not a name for a Serve application: {self.app_name!r}")
+        if self.num_replicas < 1:
+            raise ConfigurationError(f"the Ray pool needs 1 replica or more, not {self.num_replicas}")
+        if self.num_cpus_per_replica < 0 or self.deadline_grace_s < 0 or self.start_timeout_s <= 0:
+            raise ConfigurationError(
+                "the Ray pool's num_cpus_per_replica, deadline_grace_s and start_timeout_s make no sense"
+            )
+
+
+class RayServePool:
+    """Worker processes under Ray Serve. See the module for what is whose.
+
+    Args:
+        make_processor: picklable; called once in each replica, which must be able to import it.
+        config: where and how large.
+    """
+
+    def __init__(self, make_processor: Callable[[], VideoProcessor], config: RayPoolConfig | None = None) -> None:
+        self._make_processor = make_processor
+        self._config = config or RayPoolConfig()
+        self._open = OpenFutures()
+        self._is_started = False
+        self._calls: set[asyncio.Task[None]] = set()
+        self._deployed_at_s: float | None = None
+
+    @property
+    def capacity(self) -> int:
+        """One video for each replica, and one that waits for it."""
+        return 2 * self._config.num_replicas
+
+    def start(self) -> None:
+        """Connect to Ray, or start it, and deploy; returns when one replica can take a video. Idempotent.
+
+        Raises:
+            ConfigurationError: no cluster at the address, Ray did not start, or no replica got ready.
+        """
+        if self._is_started:
+            return
+        if self._config.address is None:
+            embedded_ray.acquire(self._config.num_replicas, self._config.object_store_bytes)
+        else:
+            _connect(self._config.address)
+        self._is_started = True
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sluice-ray-calls", daemon=True)
+        self._thread.start()
+        self._slots = asyncio.Semaphore(self._config.num_replicas)
+        try:
+            self._handle = self._deploy()
+            self._wait_for_a_replica()
+        except SluiceError:
+            self.close()
+            raise
+        except Exception as error:
+            self.close()
+            raise ConfigurationError(f"the workers could not be deployed: {type(error).__name__}: {error}") from error
+
+    def _deploy(self) -> Any:
+        from ray import serve  # noqa: PLC0415 - see embedded_ray
+        from ray.serve.config import ProxyLocation  # noqa: PLC0415
+        from ray.serve.schema import LoggingConfig  # noqa: PLC0415
+
+        config = self._config
+        # Importing Serve has set it to INFO, on a stream of its own.
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
+        quiet = LoggingConfig(log_level="WARNING", enable_access_log=False)
+        serve.start(proxy_location=ProxyLocation.Disabled, logging_config=quiet)
+        # Embedded, every replica has its place: nothing is gained by counting cores, and consumers may share one Ray.
+        actor_options: dict[str, Any] = {"num_cpus": 0}
+        if config.address is not None:
+            environment = {"env_vars": embedded_ray.SINGLE_THREADED}
+            actor_options = {"num_cpus": config.num_cpus_per_replica, "runtime_env": environment}
+        deployment = serve.deployment(
+            name=VideoCurator.__name__,
+            num_replicas=config.num_replicas,
+            max_ongoing_requests=1,
+            max_constructor_retry_count=_MAX_CONSTRUCTOR_RETRIES,
+            ray_actor_options=actor_options,
+            health_check_period_s=_HEALTH_CHECK_PERIOD_S,
+            health_check_timeout_s=_HEALTH_CHECK_TIMEOUT_S,
+            graceful_shutdown_timeout_s=_SHUTDOWN_GRACE_S,
+            graceful_shutdown_wait_loop_s=_SHUTDOWN_GRACE_S,
+            logging_config=quiet,
+        )(VideoCurator)
+        app = deployment.bind(self._make_processor, config.deadline_grace_s)
+        # The private form does not wait for every replica, of which a cluster may have room for some only.
+        handle = serve.api._run(app, _blocking=False, name=config.app_name, route_prefix=None)
+        self._deployed_at_s = self._app_status().last_deployed_time_s
+        return handle
+
+    def _app_status(self) -> Any:
+        from ray import serve  # noqa: PLC0415
+
+        return serve.status().applications.get(self._config.app_name)
+
+    def _wait_for_a_replica(self) -> None:
+        give_up_at_s = time.monotonic() + self._config.start_timeout_s
+        while True:
+            app = self._app_status()
+            deployment = app.deployments.get(VideoCurator.__name__) if app is not None else None
+            if deployment is not None and deployment.replica_states.get("RUNNING", 0) > 0:
+                return
+            if app is not None and app.status == "DEPLOY_FAILED":
+                message = deployment.message if deployment is not None else app.message
+                raise ConfigurationError(f"no worker could be started: {_last_line(message)}")
+            if time.monotonic() > give_up_at_s:
+                raise ConfigurationError(
+                    f"no worker got ready within {self._config.start_timeout_s:g} s; does the cluster have "
+                    f"{self._config.num_cpus_per_replica:g} CPUs to spare?"
+                )
+            time.sleep(_POLL_S)
+
+    def submit(self, task: VideoTask) -> Future[VideoOutcome]:
+        """Queue one video for the next free replica; never blocks."""
+        future = self._open.add()
+        if not future.done():
+            # A pool that is being closed at this moment has ended the future, or will; then nobody needs the loop.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._begin, task, future)
+        return future
+
+    def _begin(self, task: VideoTask, future: Future[VideoOutcome]) -> None:
+        call = self._loop.create_task(self._call(task, future))
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+
+    async def _call(self, task: VideoTask, future: Future[VideoOutcome]) -> None:
+        async with self._slots:
+            if not self._open.begin(future):
+                return
+            began_s = time.monotonic()
+            result: VideoOutcome | WorkerDiedError
+            try:
+                result = await self._handle.process.remote(task)
+            except Exception as error:
+                result = _translated(error, task, time.monotonic() - began_s)
+        self._open.end(future, result)
+
+    def close(self) -> None:
+        """End the open futures, remove the application, and stop Ray if this process started it. Idempotent."""
+        if not self._open.close() or not self._is_started:
+            return
+        asyncio.run_coroutine_threadsafe(self._cancel_calls(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        try:
+            self._delete_app()
+        finally:
+            if self._config.address is None:
+                embedded_ray.release()
+            else:
+                _disconnect()
+
+    async def _cancel_calls(self) -> None:
+        calls = list(self._calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+    def _delete_app(self) -> None:
+        """Remove the application, unless a newer incarnation of the consumer has taken it over."""
+        from ray import serve  # noqa: PLC0415
+
+        if self._deployed_at_s is None:
+            return
+        try:
+            app = self._app_status()
+            if app is not None and app.last_deployed_time_s == self._deployed_at_s:
+                serve.delete(self._config.app_name)
+        except Exception:
+            logging.getLogger(__name__).warning("The application %s could not be removed.", self._config.app_name)
+
+
+def _connect(address: str) -> None:
+    import ray  # noqa: PLC0415
+
+    try:
+        with embedded_ray.preserved_sigterm():
+            embedded_ray.silence()
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    except Exception as error:
+        raise ConfigurationError(
+            f"there is no Ray cluster to connect to at {address}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _disconnect() -> None:
+    import ray  # noqa: PLC0415
+
+    ray.shutdown()
+
+
+def _translated(error: Exception, task: VideoTask, elapsed_s: float) -> VideoOutcome | WorkerDiedError:
+    """Return what an exception of Ray's means for the video."""
+    from ray.exceptions import RayTaskError  # noqa: PLC0415
+
+    if isinstance(error, RayTaskError):
+        return unexpected_failure(getattr(error, "cause", None) or error)
+    if elapsed_s >= task.deadline_s:
+        return WorkerDiedError(
+            f"the video was not done {elapsed_s:.0f} s after it was handed to a worker, and its deadline is "
+            f"{task.deadline_s:g} s; the worker was ended"
+        )
+    cause = "the node ran low on memory" if _LOW_MEMORY in str(error) else type(error).__name__
+    return WorkerDiedError(f"the worker ended while it held the video ({cause})")
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason given"

@@ -1,0 +1,135 @@
+"""What every worker pool keeps to: subclass one of the two suites and give it its two fixtures."""
+
+import time
+from concurrent.futures import wait
+from dataclasses import replace
+
+import pytest
+
+from consumers.clock import SystemClock
+from consumers.commit_policy import CommitPolicy
+from consumers.errors import ConfigurationError, WorkerDiedError
+from consumers.processor import Processor, ProcessorConfig
+from consumers.retry import RetryPolicy
+from consumers.testing import FakeSink, FakeSource, FakeTables, make_video
+from schemas.positions import Position
+from schemas.records import FailureKind, Stage, VideoStatus
+from tests.pool_processors import make_broken, make_scripted, task
+
+PATIENCE_S = 60
+
+
+def consume(pool, scripts, **config):
+    """Run a processor over one row for each script and return its report and tables."""
+    source, tables = FakeSource(), FakeTables()
+    for row_id, (do, argument) in enumerate(scripts):
+        source.append(replace(make_video(row_id), metadata={"do": do, "with": argument}))
+    settings = ProcessorConfig(CommitPolicy(0.2), RetryPolicy(base_s=0.05, max_s=1), poll_interval_s=0.1, **config)
+    processor = Processor(source, FakeSink(tables), pool, SystemClock(), config=settings)
+    report = processor.run(until_caught_up=True)
+    assert tables.position == Position(len(scripts))
+    assert sorted(tables.ledger) == list(range(len(scripts)))
+    assert tables.duplicates() == []
+    return report, tables
+
+
+class PoolSuite:
+    """Fixtures to give: ``pool``, started, of make_scripted; ``make_pool``, which makes others from a factory."""
+
+    def test_every_video_ends_with_its_own_result(self, pool):
+        scripts = ["keep", "reject", "raise", "raise_video_error"]
+        futures = [
+            pool.submit(task(row_id, scripts[row_id % 4], "x" if row_id % 4 > 1 else "")) for row_id in range(40)
+        ]
+        assert not wait(futures, PATIENCE_S).not_done
+        expected = [VideoStatus.CURATED, VideoStatus.REJECTED, VideoStatus.FAILED, VideoStatus.FAILED] * 10
+        assert [future.result().status for future in futures] == expected
+        assert [future.result().clips[0].clip_id for future in futures[::4]] == [
+            f"{row_id}-0" for row_id in range(0, 40, 4)
+        ]
+
+    def test_an_unexpected_exception_is_a_transient_failure_that_names_it(self, pool):
+        failure = pool.submit(task(0, "raise", "a bug")).result(PATIENCE_S).failure
+        assert (failure.kind, failure.stage) == (FailureKind.TRANSIENT, Stage.POOL)
+        assert failure.message == "ZeroDivisionError: a bug"
+
+    def test_a_video_error_is_the_failure_it_stands_for(self, pool):
+        failure = pool.submit(task(0, "raise_video_error", "this is text")).result(PATIENCE_S).failure
+        assert (failure.kind, failure.error_class) == (FailureKind.PERMANENT, "not_a_video")
+        assert failure.message == "this is text"
+
+    def test_clips_of_many_megabytes_come_back_whole(self, pool):
+        assert pool.submit(task(0, "keep", str(20 * 2**20))).result(PATIENCE_S).media_bytes == 20 * 2**20
+
+    def test_submitting_to_busy_workers_does_not_block(self, pool, tmp_path):
+        gate = tmp_path / "gate"
+        began_s = time.process_time()
+        futures = [pool.submit(task(row_id, "wait_for_file", str(gate))) for row_id in range(pool.capacity * 3)]
+        assert not any(future.done() for future in futures)
+        assert time.process_time() - began_s < PATIENCE_S
+        gate.touch()
+        assert not wait(futures, PATIENCE_S).not_done
+
+    def test_a_cancelled_video_costs_nothing_and_blocks_nothing(self, pool, tmp_path):
+        gate = tmp_path / "gate"
+        futures = [pool.submit(task(row_id, "wait_for_file", str(gate))) for row_id in range(pool.capacity * 2)]
+        assert futures[-1].cancel()
+        gate.touch()
+        assert not wait(futures, PATIENCE_S).not_done
+        assert all(future.result().status is VideoStatus.CURATED for future in futures[:-1])
+
+    def test_closing_ends_every_open_video(self, make_pool, tmp_path):
+        pool = make_pool(make_scripted)
+        pool.start()
+        futures = [pool.submit(task(row_id, "wait_for_file", str(tmp_path / "never"))) for row_id in range(5)]
+        pool.close()
+        assert not wait(futures, PATIENCE_S).not_done
+        assert all(isinstance(future.exception(), WorkerDiedError) for future in futures)
+        (tmp_path / "never").touch()
+        pool.close()
+        with pytest.raises(WorkerDiedError, match="closed"):
+            pool.submit(task(9)).result(PATIENCE_S)
+
+    def test_a_worker_that_cannot_be_made_is_a_configuration_error_that_says_why(self, make_pool):
+        pool = make_pool(make_broken)
+        try:
+            with pytest.raises(ConfigurationError, match="the model is missing"):
+                pool.start()
+        finally:
+            pool.close()
+
+    def test_a_processor_over_the_pool_accounts_for_every_row(self, pool):
+        report, tables = consume(pool, [("keep", ""), ("reject", ""), ("raise", "x"), ("raise_video_error", "y")] * 5)
+        assert (report.counts.num_curated, report.counts.num_rejected, report.counts.num_failed) == (5, 5, 10)
+        assert len(tables.clips) == 5
+
+
+class IsolatingPoolSuite(PoolSuite):
+    """For pools whose workers are processes: a video cannot harm its neighbours."""
+
+    @pytest.mark.parametrize("how", ["exit", "kill"])
+    def test_a_crash_costs_only_the_video_that_caused_it(self, pool, how):
+        futures = [pool.submit(task(row_id, how if row_id == 3 else "keep")) for row_id in range(12)]
+        assert not wait(futures, PATIENCE_S).not_done
+        assert isinstance(futures[3].exception(), WorkerDiedError)
+        assert all(future.result().status is VideoStatus.CURATED for future in futures[:3] + futures[4:])
+
+    def test_a_hang_is_ended_by_the_deadline_and_says_so(self, pool):
+        hung = pool.submit(task(0, "hang", deadline_s=1.0))
+        others = [pool.submit(task(row_id)) for row_id in range(1, 7)]
+        assert not wait(others, PATIENCE_S).not_done
+        error = hung.exception(PATIENCE_S)
+        assert isinstance(error, WorkerDiedError)
+        assert "its deadline is 1 s" in str(error)
+        assert all(future.result().status is VideoStatus.CURATED for future in others)
+
+    def test_a_poison_video_is_dead_lettered_and_its_neighbours_survive(self, pool):
+        scripts = [("keep", "")] * 10
+        scripts[2] = ("exit", "")
+        scripts[5] = ("crash_once", "")
+        report, tables = consume(pool, scripts)
+        assert list(tables.failures) == [2]
+        assert tables.failures[2].error_class == "poison_video"
+        assert "3 workers ended" in tables.failures[2].message
+        assert report.counts.num_curated == 9
+        assert report.counts.num_retries == 3
