@@ -1,6 +1,6 @@
 """The whole CPU pass against bare decoding: seconds of video per core-second, and their ratio.
 
-Usage: ``python -m benchmarks.pipeline [--media DIR] [--rounds N] [--json]``. Prints one line per file and then the totals,
+Usage: ``python -m benchmarks.pipeline [--media DIR] [--rounds N] [--json]``. Prints a line per file, then the totals,
 as JSON objects with ``--json``. Both sides run in this process with one thread, in turns, and count CPU time (user and
 system), so a busy machine changes the figures little and their ratio less. A file that cannot be decoded gets a line
 that says why, and counts for neither side.

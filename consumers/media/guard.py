@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 from consumers.errors import ObjectUnavailableError
 
@@ -12,7 +12,8 @@ class GuardedStream:
     """Passes reads and seeks on and keeps the first error they raise.
 
     libav takes a failed read for damage or for the end of the file, so the error must be asked for afterwards, or a
-    store's outage would pass for a truncated video.
+    store's outage would pass for a truncated video. An :class:`OSError` becomes an
+    :class:`~consumers.errors.ObjectUnavailableError`; any other exception stays what it is.
 
     Args:
         stream: seekable; stays the caller's to close.
@@ -30,16 +31,14 @@ class GuardedStream:
             self._check()
             return self._stream.read(size)
         except Exception as error:
-            self._error = self._error or error
-            raise
+            self._fail(error)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Move to ``offset``, as a file does."""
         try:
             return self._stream.seek(offset, whence)
         except Exception as error:
-            self._error = self._error or error
-            raise
+            self._fail(error)
 
     def tell(self) -> int:
         """Return the position in bytes."""
@@ -54,14 +53,14 @@ class GuardedStream:
         return True
 
     def raise_if_failed(self) -> None:
-        """Return while every read and seek has worked.
+        """Return while every read and seek has worked, else raise the first error again."""
+        if self._error is not None:
+            raise self._error
 
-        Raises:
-            ObjectUnavailableError: one raised an :class:`OSError`.
-            Exception: whatever else it raised, unchanged.
-        """
-        if self._error is None:
-            return
-        if isinstance(self._error, OSError):
-            raise ObjectUnavailableError(f"reading the video's bytes failed: {self._error}") from self._error
-        raise self._error
+    def _fail(self, error: Exception) -> NoReturn:
+        told = error
+        if isinstance(error, OSError):
+            told = ObjectUnavailableError(f"reading the video's bytes failed: {error}")
+            told.__cause__ = error
+        self._error = self._error or told
+        raise told

@@ -74,8 +74,10 @@ class SinglePass:
 
     @property
     def timings(self) -> tuple[StageTiming, ...]:
-        """Cost so far of decode (frames in, usable ones out), scene (frames in, clips out), frames (usable frames in,
-        chosen out) and motion (samples in, clips out). The conversion to BGR counts as scene.
+        """What decode, scene, frames and motion have cost so far.
+
+        Counted in and out: decode, frames and the usable ones; scene, frames and clips; frames, usable frames and
+        those chosen; motion, samples and clips. The conversion to BGR counts as scene.
         """
         meters = (self._decode_meter, self._scene_meter, self._tools.frames_meter, self._tools.motion_meter)
         return tuple(meter.timing() for meter in meters)

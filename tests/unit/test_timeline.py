@@ -1,0 +1,41 @@
+from fractions import Fraction
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from consumers.media.timeline import Timeline
+
+
+def test_a_late_first_timestamp_is_time_zero() -> None:
+    timeline = Timeline(Fraction(1, 12800), 1 / 25)
+    first, second = timeline.place(13760, 512), timeline.place(14272, 512)
+    assert (first.time_s, second.time_s) == (0.0, 0.04)
+    assert (first.pts, first.end_pts) == (13760, 14272)
+
+
+def test_a_frame_without_timestamp_or_duration_follows_at_the_nominal_rate() -> None:
+    timeline = Timeline(Fraction(1, 1000), 1 / 25)
+    places = [timeline.place(None, None) for _ in range(3)]
+    assert [place.pts for place in places] == [0, 40, 80]
+    assert places[-1].end_s == pytest.approx(0.12)
+
+
+def test_timestamps_that_begin_anew_go_on_in_time_and_are_told() -> None:
+    timeline = Timeline(Fraction(1, 1000), 1 / 25)
+    timeline.place(0, 40)
+    timeline.place(5000, 40)
+    again = timeline.place(0, 40)
+    assert again.jumped
+    assert again.pts == 0
+    assert again.time_s == pytest.approx(5.04)
+    assert timeline.place(40, 40).time_s == pytest.approx(5.08)
+
+
+@given(st.lists(st.tuples(st.integers(-(2**40), 2**40) | st.none(), st.integers(-5, 10**6) | st.none()), max_size=50))
+def test_time_never_steps_back_whatever_the_timestamps(frames: list[tuple[int | None, int | None]]) -> None:
+    timeline = Timeline(Fraction(1, 90000), 1 / 30)
+    places = [timeline.place(pts, duration) for pts, duration in frames]
+    assert all(after.time_s >= before.time_s for before, after in pairwise(places))
+    assert all(place.end_pts > place.pts for place in places)
