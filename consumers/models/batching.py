@@ -53,8 +53,8 @@ class BatchRunner:
                 results.extend(answer)
                 continue
             # Only here, where the failed call's frames are gone, is its memory free to be given back.
-            gc.collect()
             if torch.cuda.is_available():
+                gc.collect()
                 torch.cuda.empty_cache()
             if len(batch) == 1:
                 raise OutOfMemoryError(

@@ -19,6 +19,7 @@ from schemas.models import CheckpointParams, ModelsParams
 _PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "LICENSE*"]
 _HASHED_SUFFIXES = {".json", ".txt", ".model", ".jinja"}
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.h5", "*.msgpack")
+_HUB_TIMEOUT_S = 10
 _SAMPLES = 256
 _SAMPLE_BYTES = 4096
 
@@ -98,6 +99,10 @@ def pull(params: CheckpointParams, directory: Path) -> Path:
     revision = str(params.revision)
     target = pulled_path(directory, params.source, revision)
     if not target.is_dir():
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f"{target.parent} cannot be created ({error}); choose another") from error
         partial = target.with_name(f"{revision}.partial")
         _download(params.source, revision, local_dir=str(partial))
         _inspect(partial, params.source)
@@ -128,8 +133,8 @@ def content_hash(path: Path) -> str:
             digest.update(file.read_bytes())
             continue
         with file.open("rb") as stream:
-            header = int.from_bytes(stream.read(8), "little")
-            digest.update(stream.read(min(header, size)))
+            header = min(int.from_bytes(stream.read(8), "little"), size)
+            digest.update(stream.read(header))
             for index in range(_SAMPLES):
                 stream.seek(8 + header + max(0, size - 8 - header - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
                 digest.update(stream.read(_SAMPLE_BYTES))
@@ -156,9 +161,11 @@ def _cached(model_id: str, revision: str) -> Path:
 
 def _download(model_id: str, revision: str, local_dir: str | None = None) -> Path:
     try:
+        # Asked first because this one call is not repeated for half a minute where there is no network.
+        huggingface_hub.HfApi().model_info(model_id, revision=revision, timeout=_HUB_TIMEOUT_S)
         return Path(
             huggingface_hub.snapshot_download(
-                model_id, revision=revision, allow_patterns=_PATTERNS, local_dir=local_dir, etag_timeout=10
+                model_id, revision=revision, allow_patterns=_PATTERNS, local_dir=local_dir, etag_timeout=_HUB_TIMEOUT_S
             )
         )
     except errors.GatedRepoError as error:

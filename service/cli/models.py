@@ -66,9 +66,8 @@ def pull(
         return
     pulled = _implementation().pull_models(models, directory)
     if as_json:
-        print_json(
-            {"directory": str(directory), "models": [{**asdict(item), "path": _text(item.path)} for item in pulled]}
-        )
+        copies = [{**asdict(item), "path": None if item.path is None else str(item.path)} for item in pulled]
+        print_json({"directory": str(directory), "models": copies})
         return
     print_table("Models", ("stage", "model", "where", "note"), [(i.stage, i.source, i.path, i.note) for i in pulled])
     out.print(f'Set profile.models.directory = "{directory.resolve()}" to use the copies.', markup=False)
@@ -90,7 +89,3 @@ def _say_none(as_json: bool) -> None:
         print_json({"models": []})
     else:
         out.print("No models are configured: the weight-free built-ins serve. See [profile.models] in the settings.")
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
