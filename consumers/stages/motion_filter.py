@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from consumers.stages.base import ClipEvidence, StageResult
 from schemas.profile import FilterMode, MotionParams
 from schemas.records import MOTION_MEAN_MAGNITUDE, Score, Stage
+
+_DECIMALS: Final = 6
+"""The last bits of the mean depend on where its arrays lie in memory, and a retry should give the same row."""
 
 
 class MotionFilter:
     """Keeps clips whose mean flow magnitude lies in ``[min_score, max_score]``.
 
-    Score ``motion_mean_magnitude``, in pixels of the source frame, or in frame diagonals if relative. Reasons:
-    ``motion_below_min``, ``motion_above_max``, and ``motion_unmeasured`` for a clip with fewer than two samples: one
-    picture cannot move. Where everything passes (a minimum of 0 and no maximum) such a clip passes too.
+    Score ``motion_mean_magnitude``, in pixels of the source frame, or in frame diagonals if relative, to 6 decimals.
+    Reasons: ``motion_below_min``, ``motion_above_max``, and ``motion_unmeasured`` for a clip with fewer than two
+    samples: one picture cannot move. Where everything passes (a minimum of 0 and no maximum) such a clip passes too.
 
     Args:
         params: bounds and mode.
@@ -25,7 +30,8 @@ class MotionFilter:
 
     def judge(self, clip: ClipEvidence) -> StageResult:
         """Return the measured motion and whether it lies within the bounds."""
-        value = clip.motion.mean_magnitude
+        measured = clip.motion.mean_magnitude
+        value = None if measured is None else round(measured, _DECIMALS)
         score = Score(self.stage, MOTION_MEAN_MAGNITUDE, value, clip.motion.method)
         reason = self._reason(value) if self._params.mode is FilterMode.FILTER else None
         return StageResult((score,), reason)
