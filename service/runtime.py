@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -27,20 +28,28 @@ def run_until_signalled(processor: Processor, pool: WorkerPool, *, until_caught_
     try:
         # Ray replaces the signal handlers when it starts, so ours come after it.
         pool.start()
-        with _drain_on_signals(processor):
+        with _on_signals(processor.request_stop):
             return processor.run(until_caught_up)
     finally:
         pool.close()
 
 
+def wait_for_signal() -> None:
+    """Return when SIGTERM or SIGINT arrives. A second one ends the process at once."""
+    # Not an Event: a handler may interrupt its wait, and would then wait for the lock that the wait holds.
+    arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
+    with _on_signals(lambda: arrived.put(None)):
+        arrived.get()
+
+
 @contextmanager
-def _drain_on_signals(processor: Processor) -> Iterator[None]:
-    def drain(number: int, frame: FrameType | None) -> None:
+def _on_signals(act: Callable[[], None]) -> Iterator[None]:
+    def handle(number: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
-        processor.request_stop()
+        act()
 
-    previous = {number: signal.signal(number, drain) for number in _SIGNALS}
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
     try:
         yield
     finally:

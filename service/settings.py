@@ -5,12 +5,13 @@ A variable is ``SLUICE_`` + section + ``__`` + key, in capitals: ``SLUICE_POOL__
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from consumers.errors import ConfigurationError
@@ -88,6 +89,61 @@ class PoolSettings(_Section):
     object_store_bytes: Bytes = Field(512 * 1024**2, description="Object store memory of an embedded Ray.")
 
 
+class TokenSettings(_Section):
+    """Bearer tokens given directly, best by environment (SLUICE_API__TOKENS__ADMIN). At least 20 characters each."""
+
+    read: SecretStr | None = Field(None, min_length=20, description="May look.")
+    operate: SecretStr | None = Field(None, min_length=20, description="May look, pause, resume, replay, register.")
+    admin: SecretStr | None = Field(None, min_length=20, description="May do everything.")
+
+
+class ApiSettings(_Section):
+    """The control plane that `sluice run` serves."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8765, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    metrics_host: str = Field("127.0.0.1", min_length=1, description="Address on which Prometheus scrapes.")
+    metrics_port: int = Field(9765, ge=0, le=65535, description="Port on which Prometheus scrapes; 0 takes a free one.")
+    token_file: str | None = Field(
+        None, min_length=1, description="File with hashed tokens; none is sluice-tokens.json beside the settings."
+    )
+    tokens: TokenSettings = TokenSettings()
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names under which callers may reach it, besides its address and the loopback names."
+    )
+    insecure_behind_proxy: bool = Field(
+        False, description="Listen on other than loopback without TLS: a proxy in front of it ends TLS."
+    )
+    tls_certificate: str | None = Field(None, min_length=1, description="PEM file with the certificate chain.")
+    tls_key: str | None = Field(None, min_length=1, description="PEM file with the private key.")
+    probe_interval_s: float = Field(2.0, gt=0, le=3600, description="Time between two measurements of the lag.")
+    control_poll_interval_s: float = Field(1.0, gt=0, le=60, description="Time between two looks at the control table.")
+    current_within_s: float = Field(60.0, gt=0, description="A backlog younger than this is none.")
+    stalled_after_s: float = Field(300.0, gt=0, description="Time with work and no commit that counts as stalled.")
+
+    @model_validator(mode="after")
+    def _secure(self) -> ApiSettings:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together: set both, or neither")
+        if self.tls_key is None and not self.insecure_behind_proxy and not is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host} can be reached from other machines and there is no TLS: set tls_certificate and "
+                "tls_key, or insecure_behind_proxy = true (--insecure-behind-proxy) where a proxy ends TLS, or listen "
+                "on 127.0.0.1"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach ``host``."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class InputSettings(_Section):
     """Which objects may be read."""
 
@@ -109,6 +165,7 @@ class Settings(BaseSettings):
     consumer: ConsumerSettings = ConsumerSettings()
     pool: PoolSettings = PoolSettings()
     input: InputSettings = InputSettings()
+    api: ApiSettings = ApiSettings()
     profile: Profile = Profile()
     limits: Limits = Limits()
 

@@ -15,16 +15,20 @@ from consumers.paimon.audit import audit as audit_tables
 from consumers.paimon.blobs import PaimonBlobOpener
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.clips import ClipReader
+from consumers.paimon.control import PaimonControlStore
 from consumers.paimon.ledger import LedgerReader
 from consumers.paimon.objects import ObjectInfo, expand
+from consumers.paimon.progress import PaimonProgress
 from consumers.paimon.raw_writer import RegisterReport
 from consumers.paimon.raw_writer import register as register_objects
+from consumers.paimon.reposition import Repositioner
 from consumers.paimon.row_source import RowIdSource
 from consumers.paimon.sink import PaimonSink
+from consumers.paimon.story import StoryReader
 from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
 from consumers.paimon.tables import create_tables as create_paimon_tables
 from consumers.pool.inline import InlinePool
-from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
+from consumers.ports import ControlStore, Observer, ProgressReader, Sink, Source, VideoProcessor, WorkerPool
 from consumers.processor import Processor, ProcessorConfig
 from consumers.retry import RetryPolicy
 from consumers.stages.curate import VideoCurator
@@ -122,8 +126,8 @@ def build_pool(settings: Settings) -> WorkerPool:
     )
 
 
-def build_processor(settings: Settings, pool: WorkerPool, observer: Observer) -> Processor:
-    """Return the consumer loop over the real source and sink.
+def build_processor(settings: Settings, pool: WorkerPool, observer: Observer, sink: Sink | None = None) -> Processor:
+    """Return the consumer loop over the real source, and ``sink`` or the real one.
 
     Raises:
         ConfigurationError: a table is missing or does not fit.
@@ -144,7 +148,7 @@ def build_processor(settings: Settings, pool: WorkerPool, observer: Observer) ->
         store_give_up_after_s=consumer.store_outage_s,
     )
     return Processor(
-        build_source(settings), build_sink(settings), pool, SystemClock(), config=config, observer=observer
+        build_source(settings), sink or build_sink(settings), pool, SystemClock(), config=config, observer=observer
     )
 
 
@@ -204,3 +208,39 @@ def clip_reader(settings: Settings) -> ClipReader:
         ConfigurationError: the table is missing.
     """
     return ClipReader(catalog_config(settings), settings.tables.curated)
+
+
+def build_control(settings: Settings) -> ControlStore:
+    """Return the control table.
+
+    Raises:
+        ConfigurationError: the table is missing or does not fit, or its storage cannot publish safely.
+    """
+    return PaimonControlStore(catalog_config(settings), settings.tables.control)
+
+
+def progress_reader(settings: Settings) -> ProgressReader:
+    """Return a reader of how far the configured consumer is.
+
+    Raises:
+        ConfigurationError: a table is missing or does not fit.
+    """
+    return PaimonProgress(catalog_config(settings), table_names(settings), settings.consumer.id, raw_columns(settings))
+
+
+def story_reader(settings: Settings) -> StoryReader:
+    """Return a reader of single videos' stories and dead letters.
+
+    Raises:
+        ConfigurationError: the ledger is missing.
+    """
+    return StoryReader(catalog_config(settings), table_names(settings), settings.consumer.id)
+
+
+def repositioner(settings: Settings) -> Repositioner:
+    """Return what moves the configured consumer's position.
+
+    Raises:
+        ConfigurationError: a table is missing.
+    """
+    return Repositioner(catalog_config(settings), table_names(settings), settings.consumer.id)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from consumers.errors import ConfigurationError
 from consumers.reports import EndReason, RunReport
+from schemas.control import DesiredState
 from service import wiring
 from service.cli.options import ConfigOption, PoolOption
 from service.cli.output import JsonOption, err, out, print_json
 from service.cli.progress import LineObserver
-from service.runtime import run_until_signalled
-from service.settings import load_settings
+from service.runtime import run_until_signalled, wait_for_signal
+from service.settings import DEFAULT_PATH, Settings, load_settings
 
 EXIT_INCOMPLETE = 1
 
@@ -31,6 +37,18 @@ def _run(
     ] = False,
     pool: PoolOption = None,
     consumer: Annotated[str | None, typer.Option(help="Consumer id, instead of the one in the settings.")] = None,
+    api: Annotated[
+        bool,
+        typer.Option(
+            help="Serve the control plane, and obey it. Without it, and with --until-caught-up, only signals count."
+        ),
+    ] = True,
+    host: Annotated[str | None, typer.Option(help="Address for the control plane, instead of [api] host.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for the control plane, instead of [api] port.")] = None,
+    insecure_behind_proxy: Annotated[
+        bool,
+        typer.Option("--insecure-behind-proxy", help="Listen on other than loopback without TLS: a proxy has it."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
@@ -39,24 +57,68 @@ def _run(
         overrides["pool"] = {"kind": pool}
     if consumer is not None:
         overrides["consumer"] = {"id": consumer}
+    listen = {"host": host, "port": port, "insecure_behind_proxy": insecure_behind_proxy or None}
+    if given := {key: value for key, value in listen.items() if value is not None}:
+        overrides["api"] = given
     settings = load_settings(config, overrides)
     # With --json standard output holds the report and nothing else.
     lines = err if json else out
-    workers = wiring.build_pool(settings)
-    processor = wiring.build_processor(settings, workers, LineObserver(lines, each_video=sys.stdout.isatty()))
+    observer = LineObserver(lines, each_video=sys.stdout.isatty())
     lines.print(
         f"consumer {settings.consumer.id}: {settings.tables.database}.{settings.tables.raw} -> "
         f"{settings.tables.database}.{settings.tables.curated}, profile {settings.profile.name} "
         f"({settings.profile.fingerprint}), {settings.pool.kind} pool",
         markup=False,
     )
-    report = run_until_signalled(processor, workers, until_caught_up=until_caught_up)
+    if api and not until_caught_up:
+        report = _serve(settings, observer, lines, _folder(config))
+        if report is None:
+            lines.print("stopped; the consumer did not run", markup=False)
+            return
+    else:
+        _refuse_if_held(settings)
+        workers = wiring.build_pool(settings)
+        processor = wiring.build_processor(settings, workers, observer)
+        report = run_until_signalled(processor, workers, until_caught_up=until_caught_up)
     if json:
         print_json(_document(report))
     else:
         out.print(_sentence(report), markup=False)
     if report.reason is EndReason.DRAIN_INCOMPLETE:
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _serve(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:
+    # Importing the web server takes half a second that a run without it does not need.
+    from service.control_plane import ControlPlane  # noqa: PLC0415
+
+    plane = ControlPlane(settings, observer, folder)
+    try:
+        plane.start()
+        lines.print(f"control plane {plane.url}, metrics {plane.metrics_url}", markup=False)
+        if plane.new_tokens is not None:
+            lines.print(f"tokens for it: {plane.new_tokens.handout} (hand them out, then delete it)", markup=False)
+        wait_for_signal()
+    finally:
+        report = plane.close()
+    return report
+
+
+def _refuse_if_held(settings: Settings) -> None:
+    """Refuse to run what operators have paused or stopped: here nobody could resume it."""
+    desired = wiring.build_control(settings).desired(settings.consumer.id)
+    state = desired.effective(datetime.now(UTC))
+    if state is not DesiredState.RUNNING:
+        because = f" ({desired.reason})" if desired.reason else ""
+        raise ConfigurationError(
+            f"consumer {settings.consumer.id}: was {state.value} by {desired.actor} at {desired.at:%Y-%m-%d %H:%M} UTC"
+            f"{because}; resume it with `sluice resume` while `sluice run` serves the control plane, then try again"
+        )
+
+
+def _folder(config: Path | None) -> Path:
+    """Return the folder of the settings file."""
+    return (config or Path(os.environ.get("SLUICE_CONFIG") or DEFAULT_PATH)).absolute().parent
 
 
 def _document(report: RunReport) -> dict[str, Any]:

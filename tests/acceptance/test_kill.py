@@ -69,7 +69,7 @@ class Service:
     def start(self) -> subprocess.Popen[str]:
         """Start `sluice run` and return once it has begun to commit or has nothing to do."""
         process = subprocess.Popen(
-            [SLUICE, "run", "--pool", self._pool],
+            [SLUICE, "run", "--no-api", "--pool", self._pool],
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

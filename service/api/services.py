@@ -1,0 +1,64 @@
+"""What the routes work with, typed and replaceable in tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, cast
+
+from fastapi import Depends, Request
+
+from schemas.api import ConsumerId
+from service.api.problems import unknown_consumer
+from service.host import Host, HostedConsumer
+from service.library import Library
+from service.operations import Operations
+
+if TYPE_CHECKING:
+    from service.api.security import Authenticator
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything behind the API.
+
+    Attributes:
+        host: the consumers of this process.
+        operations: what operators can do to them.
+        library: what the tables say, by consumer id.
+        auth: who is asking.
+        version: of Sluice.
+        started_at: when the service started.
+        heartbeat_s: silence after which the event stream says that it is alive.
+        secure_cookies: whether the page is reached by TLS only.
+    """
+
+    host: Host
+    operations: Operations
+    library: Library
+    auth: Authenticator
+    version: str
+    started_at: datetime
+    heartbeat_s: float = 15.0
+    secure_cookies: bool = False
+
+
+def get_services(request: Request) -> Services:
+    """Return what the application was made with."""
+    return cast(Services, request.app.state.services)
+
+
+def get_consumer(consumer_id: ConsumerId, services: Annotated[Services, Depends(get_services)]) -> HostedConsumer:
+    """Return the consumer that a path names.
+
+    Raises:
+        ApiError: it is not hosted here.
+    """
+    consumer = services.host.consumers.get(consumer_id)
+    if consumer is None:
+        raise unknown_consumer(consumer_id)
+    return consumer
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+ConsumerDep = Annotated[HostedConsumer, Depends(get_consumer)]

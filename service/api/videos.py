@@ -1,0 +1,189 @@
+"""Videos and clips: registering what has landed, one video's story, and the curated clips with their bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Path, Query, Response
+from pydantic import AwareDatetime
+
+from consumers.errors import ConfigurationError, UriNotAllowedError
+from consumers.paimon.clips import ClipRecord
+from schemas.api import ClipId, ClipOut, ClipPage, RegisterIn, RegisterOut, RowId, VideoStory
+from schemas.records import RawVideo
+from service.api import security
+from service.api.problems import ApiError, declared, does_not_fit
+from service.api.services import Services, ServicesDep
+from service.library import ClipQuery
+from service.operations import Operator
+
+router = APIRouter(prefix="/api/v1", tags=["videos and clips"], responses=declared(401, 403, 404, 429, 503))
+
+_RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
+_WITHOUT_UNIT = Annotated[float | None, Query(allow_inf_nan=False)]
+
+
+@router.post("/videos", responses=declared(409))
+def register(services: ServicesDep, who: security.Operator, body: RegisterIn) -> RegisterOut:
+    """Register objects that have landed, by URI. Registering the same object again adds no row."""
+    try:
+        report = services.library.register(body.uris)
+    except UriNotAllowedError as error:
+        raise ApiError(
+            403,
+            "uri-not-allowed",
+            "The object may not be read",
+            f"{error}; nothing was registered: add its prefix to allow in [input], and restart",
+        ) from error
+    except ConfigurationError as error:
+        raise does_not_fit([f"body.uris: {error}; nothing was registered"]) from error
+    if report.num_added:
+        for consumer_id in services.host.consumers:
+            services.operations.record(
+                consumer_id, "register", Operator(who.actor, who.origin), {"num_added": str(report.num_added)}
+            )
+    return RegisterOut(num_added=report.num_added, num_already_present=report.num_already_present)
+
+
+@router.get("/videos/{row_id}")
+def get_video(row_id: RowId, services: ServicesDep, who: security.Reader) -> VideoStory:
+    """One video's whole story: where it came from, and every run over it with spans, scores and timings."""
+    raw, runs = services.library.raw_video(row_id), services.library.runs(row_id)
+    if raw is None and not runs:
+        raise ApiError(404, "unknown-video", "There is no such video", f"the raw table has no row {row_id}")
+    uri = raw.blob.uri if raw is not None and raw.blob is not None else runs[-1]["source_uri"] if runs else None
+    return VideoStory(
+        row_id=row_id,
+        video_id=raw.video_id if raw is not None else runs[-1]["video_id"],
+        uri=uri,
+        landed_snapshot_id=None if raw is None else raw.snapshot_id,
+        landed_at=None if raw is None else raw.committed_at,
+        status=_status(services, row_id, raw, runs),
+        runs=runs,
+    )
+
+
+@router.get("/clips")
+def list_clips(
+    services: ServicesDep,
+    who: security.Reader,
+    before: Annotated[RowId | None, Query(description="`next_before` of the page before.")] = None,
+    since: Annotated[AwareDatetime | None, Query(description="Processed at or after.")] = None,
+    until: Annotated[AwareDatetime | None, Query(description="Processed before.")] = None,
+    text: Annotated[str | None, Query(max_length=200, description="Part of the caption.")] = None,
+    source_row_id: Annotated[RowId | None, Query(description="Of this video.")] = None,
+    min_motion: _WITHOUT_UNIT = None,
+    min_aesthetic: _WITHOUT_UNIT = None,
+    min_quality: _WITHOUT_UNIT = None,
+    max_nsfw: _WITHOUT_UNIT = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ClipPage:
+    """Curated clips, the newest first. A page may be short where many clips had to be looked at."""
+    query = ClipQuery(before, since, until, text, source_row_id, min_motion, min_aesthetic, min_quality, max_nsfw)
+    found = services.library.clips(query, limit)
+    return ClipPage(items=[_clip(record) for record in found.records], next_before=found.next_before)
+
+
+@router.get("/clips/{clip_id}")
+def get_clip(clip_id: ClipId, services: ServicesDep, who: security.Reader) -> ClipOut:
+    """One clip: spans, scores with their methods and models, caption, lineage."""
+    return _clip(_find(services, clip_id))
+
+
+@router.get(
+    "/clips/{clip_id}/media",
+    response_class=Response,
+    responses={
+        200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
+        206: {
+            "description": "The part that Range asked for",
+            "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **declared(416),
+    },
+)
+def get_media(
+    services: ServicesDep,
+    who: security.Reader,
+    clip_id: Annotated[ClipId, Path()],
+    byte_range: Annotated[str | None, Header(alias="Range", max_length=100)] = None,
+) -> Response:
+    """The clip as MP4; understands Range, so that players can seek."""
+    data = services.library.clip_bytes(_find(services, clip_id)).clip
+    if data is None:
+        raise ApiError(
+            404,
+            "no-media",
+            "The clip has no bytes of its own",
+            "it was kept as a reference: its row names the source object and the span",
+        )
+    return _partial(data, byte_range, f'"{clip_id}"')
+
+
+@router.get(
+    "/clips/{clip_id}/thumbnail",
+    response_class=Response,
+    responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def get_thumbnail(clip_id: ClipId, services: ServicesDep, who: security.Reader) -> Response:
+    """The clip's picture, JPEG."""
+    data = services.library.clip_bytes(_find(services, clip_id)).thumbnail_jpeg
+    if data is None:
+        raise ApiError(404, "no-thumbnail", "The clip has no picture", "its row has no thumbnail_jpeg")
+    return Response(data, media_type="image/jpeg", headers=_CACHED)
+
+
+# A clip never changes; its id says what it is. Only for the one who asked, though.
+_CACHED = {"Cache-Control": "private, max-age=86400, immutable"}
+
+
+def _find(services: Services, clip_id: str) -> ClipRecord:
+    record = services.library.clip(clip_id)
+    if record is None:
+        raise ApiError(404, "unknown-clip", "There is no such clip", f"the curated table has no clip {clip_id!r}")
+    return record
+
+
+def _clip(record: ClipRecord) -> ClipOut:
+    clip_id = str(record.values["clip_id"])
+    has_media = record.values["cut_method"] != "reference"
+    return ClipOut(
+        clip_id=clip_id,
+        row_id=record.row_id,
+        media_url=f"/api/v1/clips/{clip_id}/media" if has_media else None,
+        thumbnail_url=f"/api/v1/clips/{clip_id}/thumbnail" if has_media else None,
+        values=dict(record.values),
+    )
+
+
+def _status(services: Services, row_id: int, raw: RawVideo | None, runs: list[dict[str, Any]]) -> str:
+    for consumer in services.host.consumers.values():
+        if any(video.row_id == row_id for video in consumer.activity.in_flight()):
+            return "in_flight"
+    if runs:
+        return str(runs[-1]["status"])
+    return "deleted" if raw is None else "waiting"
+
+
+def _partial(data: bytes, wanted: str | None, etag: str) -> Response:
+    """Return all of ``data``, or the one range that is wanted (RFC 9110, section 14)."""
+    headers = {"Accept-Ranges": "bytes", "ETag": etag, **_CACHED}
+    match = _RANGE.match(wanted.strip()) if wanted else None
+    if match is None or not (match[1] or match[2]):
+        # Other units and several ranges may be ignored.
+        return Response(data, media_type="video/mp4", headers=headers)
+    if match[1]:
+        start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
+    else:
+        start, end = max(0, len(data) - int(match[2])), len(data) - 1
+    if start > end:
+        raise ApiError(
+            416,
+            "range-not-satisfiable",
+            "There are no such bytes",
+            f"the clip has {len(data)} bytes; ask for a range within them",
+            headers={"Content-Range": f"bytes */{len(data)}"},
+        )
+    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+    return Response(data[start : end + 1], 206, media_type="video/mp4", headers=headers)

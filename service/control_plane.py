@@ -1,0 +1,213 @@
+"""The service as a whole: the hosted consumer, its prober, the metrics and the REST interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+from consumers.clock import SystemClock
+from consumers.errors import ConfigurationError
+from consumers.lag import LagPolicy, ObservedState
+from consumers.ports import ControlStore, Observer
+from consumers.reports import RunReport
+from service import wiring
+from service.activity import ConsumerActivity, Observers
+from service.api.app import create_app
+from service.api.security import Authenticator
+from service.api.server import ApiServer
+from service.api.services import Services
+from service.api.tokens import NewTokens, Role, TokenStore, load_tokens
+from service.events import EventBus
+from service.host import ConsumerView, Host, HostedConsumer
+from service.library import PaimonLibrary
+from service.operations import Operations
+from service.prober import Probe, Prober
+from service.settings import Settings
+from service.supervisor import Incarnation, Supervisor
+from service.telemetry import ConsumerTelemetry, Telemetry, TimedSink
+
+DEFAULT_TOKEN_FILE = "sluice-tokens.json"  # noqa: S105  a file name
+
+
+class ControlPlane:
+    """Hosts the configured consumer and serves its control plane.
+
+    Args:
+        settings: of the service.
+        observer: told what the consumer does, beside metrics and status.
+        folder: where a token file goes that the settings do not place: the settings file's folder.
+
+    Raises:
+        ConfigurationError: a table, an address, the TLS files or the token file do not fit.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(self, settings: Settings, observer: Observer, folder: Path) -> None:
+        self._settings = settings
+        self._observer = observer
+        self._clock = SystemClock()
+        self._closing = ExitStack()
+        api = settings.api
+        # Every check that can fail on the settings comes before anything starts.
+        _check_tls(settings)
+        wiring.build_source(settings)
+        wiring.build_sink(settings).close()
+        control = wiring.build_control(settings)
+        library = PaimonLibrary(settings)
+        given = {
+            role: secret.get_secret_value() for role in Role if (secret := getattr(api.tokens, role.word)) is not None
+        }
+        tokens, self.new_tokens = _load_tokens(settings, folder, given)
+        self._telemetry = Telemetry(self._clock)
+        self._server = ApiServer(api)
+        self._closing.callback(self._server.close)
+        try:
+            metrics = self._telemetry.serve(api.metrics_port, api.metrics_host)
+        except OSError as error:
+            self._closing.close()
+            raise ConfigurationError(
+                f"metrics cannot be served on {api.metrics_host}:{api.metrics_port}: {error.strerror}; set another "
+                "metrics_port in [api]"
+            ) from error
+        self._closing.callback(metrics.close)
+        self.metrics_url = f"http://{api.metrics_host}:{metrics.port}/metrics"
+        self.host = self._build_host(control)
+        self._operations = Operations(self.host, library, drain_timeout_s=settings.consumer.drain_timeout_s)
+        services = Services(
+            host=self.host,
+            operations=self._operations,
+            library=library,
+            auth=Authenticator(tokens, self._clock),
+            version=version("sluice-video-curation"),
+            started_at=self._clock.now(),
+            secure_cookies=api.tls_key is not None,
+        )
+        self._app = create_app(services, allowed_hosts=_names(settings), has_tls=api.tls_key is not None)
+
+    @property
+    def url(self) -> str:
+        """Where the control plane is reached from this machine."""
+        return self._server.url
+
+    def start(self) -> None:
+        """Start consumer and API.
+
+        Raises:
+            StoreUnavailableError: the control table did not answer.
+        """
+        self.host.start()
+        self._server.start(self._app)
+
+    def close(self) -> RunReport | None:
+        """Drain the consumer, then end the API, which answers until then; return the consumer's last report."""
+        if self.host.is_started:
+            self.host.close(self._settings.consumer.drain_timeout_s)
+            self._operations.close()
+        self._closing.close()
+        return self.host.consumers[self._settings.consumer.id].supervisor.last_report
+
+    def _build_host(self, control: ControlStore) -> Host:
+        settings, clock = self._settings, self._clock
+        consumer_id = settings.consumer.id
+        events = EventBus(clock)
+        telemetry = self._telemetry.consumer(consumer_id)
+        telemetry.build(version("sluice-video-curation"), settings.profile.name, settings.profile.fingerprint)
+        activity = ConsumerActivity(clock, lambda kind, data: events.publish(kind, consumer_id, data))
+        observers = Observers(self._observer, activity, telemetry)
+        hosted = HostedConsumer(
+            consumer_id=consumer_id,
+            supervisor=Supervisor(consumer_id, lambda: self._incarnate(observers, activity, telemetry), clock),
+            activity=activity,
+            prober=Prober(
+                lambda: wiring.progress_reader(settings),
+                clock,
+                activity.totals,
+                interval_s=settings.api.probe_interval_s,
+                on_probe=_publisher(telemetry),
+            ),
+            on_view=_StatePublisher(telemetry),
+        )
+        policy = LagPolicy(current_within_s=settings.api.current_within_s, stalled_after_s=settings.api.stalled_after_s)
+        return Host(
+            {consumer_id: hosted},
+            control,
+            clock,
+            events,
+            policy=policy,
+            poll_interval_s=settings.api.control_poll_interval_s,
+        )
+
+    def _incarnate(self, observers: Observers, activity: ConsumerActivity, telemetry: ConsumerTelemetry) -> Incarnation:
+        activity.begin()
+        pool = wiring.build_pool(self._settings)
+        sink = TimedSink(wiring.build_sink(self._settings), telemetry, self._clock)
+        processor = wiring.build_processor(self._settings, pool, observers, sink)
+
+        def start() -> None:
+            pool.start()
+            telemetry.pool_capacity(pool.capacity)
+
+        def close() -> None:
+            pool.close()
+            sink.close()
+
+        return Incarnation(processor, start, close)
+
+
+class _StatePublisher:
+    """Passes a consumer's state on to its metrics."""
+
+    def __init__(self, telemetry: ConsumerTelemetry) -> None:
+        self._telemetry = telemetry
+        self._num_restarts = 0
+
+    def __call__(self, view: ConsumerView, is_new_state: bool) -> None:
+        """Publish one view."""
+        telemetry, status = self._telemetry, view.status
+        if is_new_state and status.observed is not ObservedState.ABSENT:
+            telemetry.state_entered(status.observed.value)
+        telemetry.desired_state(view.desired.state.value)
+        if view.verdict is not None:
+            telemetry.verdict(view.verdict.value)
+        if status.processor is not None:
+            telemetry.status(status.processor)
+        while self._num_restarts < status.num_restarts:
+            self._num_restarts += 1
+            telemetry.restarted()
+        telemetry.beat()
+
+
+def _publisher(telemetry: ConsumerTelemetry) -> Callable[[Probe | None], None]:
+    def publish(probe: Probe | None) -> None:
+        if probe is None:
+            telemetry.lag_probe_failed()
+            return
+        telemetry.lag_probed(
+            num_records=probe.lag.records,
+            age_s=probe.lag.seconds,
+            position_offset=probe.position.watermark,
+            head_offset=probe.head.next_offset,
+            num_bytes=probe.lag.num_bytes,
+            num_snapshots=probe.lag.snapshots,
+        )
+
+    return publish
+
+
+def _load_tokens(settings: Settings, folder: Path, given: dict[Role, str]) -> tuple[TokenStore, NewTokens | None]:
+    named = settings.api.token_file
+    return load_tokens(Path(named) if named is not None else folder / DEFAULT_TOKEN_FILE, given)
+
+
+def _check_tls(settings: Settings) -> None:
+    for name in ("tls_certificate", "tls_key"):
+        path = getattr(settings.api, name)
+        if path is not None and not Path(path).is_file():
+            raise ConfigurationError(f"setting api.{name}: there is no file {path}")
+
+
+def _names(settings: Settings) -> set[str]:
+    host = settings.api.host
+    return {f"[{host}]" if ":" in host else host, *settings.api.allowed_hosts}
