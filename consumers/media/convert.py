@@ -17,6 +17,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from consumers.media.decode import DecodedFrame
+from consumers.media.sparse import SparseDownscaler
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
@@ -43,11 +44,42 @@ class FrameConverter:
     def __init__(self) -> None:
         self._to_bgr = VideoReformatter()
         self._to_rgb = VideoReformatter()
+        self._to_gray = VideoReformatter()
+        self._sparse = SparseDownscaler()
 
     def bgr(self, frame: DecodedFrame) -> NDArray[np.uint8]:
         """Return the frame as displayed, ``(height, width, 3)`` uint8 BGR, pixel for pixel as OpenCV's reader does."""
         converted = self._to_bgr.reformat(frame.image, format="bgr24", interpolation="BICUBIC", threads=1)
         return _upright(_bytes_of(converted), frame.rotation_degrees)
+
+    def downscaled_bgr(self, frame: DecodedFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """Return :meth:`bgr` resized by OpenCV's linear interpolation to ``size`` (width, height), to the last bit."""
+        if size == frame.size:
+            return self.bgr(frame)
+        small = None if frame.rotation_degrees else self._sparse.downscale(frame.image, size)
+        if small is None:
+            small = np.asarray(cv2.resize(self.bgr(frame), size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        return small
+
+    def gray(self, frame: DecodedFrame, long_side_px: int | None) -> NDArray[np.uint8]:
+        """Return the frame as displayed, ``(height, width)`` uint8.
+
+        At full size (``long_side_px`` None, or not below the frame's own) it is OpenCV's gray of :meth:`bgr`. Smaller
+        it is the luma averaged over areas, which needs no colour conversion; flow on it differs by less than 1 percent.
+        """
+        width, height = frame.image.width, frame.image.height
+        factor = 1.0 if long_side_px is None else long_side_px / max(width, height)
+        if factor >= 1:
+            return np.asarray(cv2.cvtColor(self.bgr(frame), cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+        converted = self._to_gray.reformat(
+            frame.image,
+            width=max(1, round(width * factor)),
+            height=max(1, round(height * factor)),
+            format="gray",
+            interpolation="AREA",
+            threads=1,
+        )
+        return _upright(np.ascontiguousarray(_bytes_of(converted)), frame.rotation_degrees)
 
     def rgb(self, frame: DecodedFrame, short_side_px: int) -> NDArray[np.uint8]:
         """Return the frame as displayed, ``(height, width, 3)`` uint8 RGB.

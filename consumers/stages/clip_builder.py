@@ -30,18 +30,9 @@ class PassTools:
         self.fps = fps
         self.time_base = time_base
         self.converter = FrameConverter()
-        self.gray = GrayMaker(profile.motion)
+        self.gray = GrayMaker(profile.motion, self.converter)
         self.frames_meter = StageMeter(Stage.FRAMES)
         self.motion_meter = StageMeter(Stage.MOTION)
-
-
-class Pixels:
-    """One frame during its visit: the full BGR array, made when first asked for."""
-
-    def __init__(self, frame: DecodedFrame, tools: PassTools) -> None:
-        self.frame = frame
-        self.view = FrameView(frame, tools.converter, tools.profile.frames.size_px)
-        self.bgr = tools.converter.bgr(frame)
 
 
 class ClipBuilder:
@@ -63,19 +54,18 @@ class ClipBuilder:
         self._starts_on_keyframe = first.is_keyframe
         self._last_end_pts, self._last_end_s, self._last_index = first.end_pts, first.end_s, first.index
 
-    def add(self, pixels: Pixels) -> None:
-        """Take the next frame."""
-        frame = pixels.frame
+    def add(self, frame: DecodedFrame, view: FrameView) -> None:
+        """Take the next frame; ``view`` holds it for later."""
         self._last_end_pts, self._last_end_s, self._last_index = frame.end_pts, frame.end_s, frame.index
         if not frame.is_usable:
             return
-        self._last_usable = pixels.view
+        self._last_usable = view
         with self._tools.frames_meter:
-            self._selector.add(pixels.view)
+            self._selector.add(view)
             self._tools.frames_meter.num_in += 1
         if self._motion.wants(frame.time_s):
             with self._tools.motion_meter:
-                self._motion.add(frame.time_s, self._tools.gray.gray(frame.index, pixels.bgr), frame.size)
+                self._motion.add(frame.time_s, self._tools.gray.gray(frame), frame.size)
                 self._tools.motion_meter.num_in += 1
 
     def ended_here(self) -> ClipBuilder:
@@ -119,6 +109,5 @@ class ClipBuilder:
         last = self._last_usable
         if last is not None and self._motion.lacks_end(last.time_s):
             with self._tools.motion_meter:
-                gray = self._tools.gray.gray(last.index, self._tools.converter.bgr(last.frame))
-                self._motion.add(last.time_s, gray, last.frame.size)
+                self._motion.add(last.time_s, self._tools.gray.gray(last.frame), last.frame.size)
                 self._tools.motion_meter.num_in += 1

@@ -21,7 +21,7 @@ from consumers.stages.view import FrameView
 from schemas.profile import FramesParams
 
 MAX_FRAMES_PER_CLIP: Final = 64
-_HELD_BYTES: Final = 40 * 1024 * 1024
+_HELD_BYTES: Final = 64 * 1024 * 1024
 """Full pictures held per clip: all the candidates for 3 frames of 720p, so that only the chosen are converted."""
 
 

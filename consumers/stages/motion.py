@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.media.convert import FrameConverter
+from consumers.media.decode import DecodedFrame
 from consumers.stages.base import MotionMeasurement
 from schemas.profile import MotionParams
 
@@ -28,23 +30,20 @@ class GrayMaker:
 
     Args:
         params: the size.
+        converter: of the same video.
     """
 
-    def __init__(self, params: MotionParams) -> None:
+    def __init__(self, params: MotionParams, converter: FrameConverter) -> None:
         self._long_side_px = params.resize_long_side_px
+        self._converter = converter
         self._last: tuple[int, NDArray[np.uint8]] | None = None
 
-    def gray(self, index: int, bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return ``bgr``, ``(height, width, 3)`` uint8, as gray ``(h, w)`` uint8, resized by area, never enlarged."""
-        if self._last is not None and self._last[0] == index:
+    def gray(self, frame: DecodedFrame) -> NDArray[np.uint8]:
+        """Return ``frame`` as displayed, gray, ``(height, width)`` uint8, at the size of the parameters or its own."""
+        if self._last is not None and self._last[0] == frame.index:
             return self._last[1]
-        height, width = bgr.shape[:2]
-        factor = 1.0 if self._long_side_px is None else max(height, width) / self._long_side_px
-        gray = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
-        if factor > 1:
-            size = (max(1, round(width / factor)), max(1, round(height / factor)))
-            gray = np.asarray(cv2.resize(gray, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
-        self._last = (index, gray)
+        gray = self._converter.gray(frame, self._long_side_px)
+        self._last = (frame.index, gray)
         return gray
 
 

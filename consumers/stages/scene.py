@@ -21,6 +21,14 @@ _TICKS_PER_SECOND: Final = 1_000_000
 _FALLBACK_RATE: Final = 25.0
 
 
+def scoring_size(width: int, height: int) -> tuple[int, int]:
+    """Return width and height at which frames of this size are scored: the long side at most 256 pixels."""
+    factor = max(height, width) / _LONG_SIDE_PX
+    if factor <= 1:
+        return width, height
+    return max(1, round(width / factor)), max(1, round(height / factor))
+
+
 class SceneScorer:
     """Scores each frame of a video against the one before it."""
 
@@ -31,15 +39,9 @@ class SceneScorer:
         """Return how much ``bgr`` differs from the frame before: 0 to 255, 0 for the first frame and after a reset.
 
         Args:
-            bgr: ``(height, width, 3)`` uint8, of the same size as the frame before.
+            bgr: ``(height, width, 3)`` uint8, downscaled linearly to :func:`scoring_size`, the same for each frame.
         """
-        height, width = bgr.shape[:2]
-        factor = max(height, width) / _LONG_SIDE_PX
-        small = bgr
-        if factor > 1:
-            small_size = (max(1, round(width / factor)), max(1, round(height / factor)))
-            small = np.asarray(cv2.resize(bgr, small_size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
-        hsv = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2HSV), dtype=np.uint8)
+        hsv = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2HSV), dtype=np.uint8)
         previous, self._previous = self._previous, hsv
         if previous is None:
             return 0.0

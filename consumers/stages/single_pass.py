@@ -8,9 +8,10 @@ from typing import BinaryIO
 from consumers.clock import Deadline
 from consumers.media.decode import DecodedFrame, VideoDecoder
 from consumers.stages.base import ClipEvidence
-from consumers.stages.clip_builder import ClipBuilder, PassTools, Pixels
+from consumers.stages.clip_builder import ClipBuilder, PassTools
 from consumers.stages.meter import StageMeter
-from consumers.stages.scene import CutFinder, SceneScorer, Verdict
+from consumers.stages.scene import CutFinder, SceneScorer, Verdict, scoring_size
+from consumers.stages.view import FrameView
 from schemas.profile import Limits, Profile
 from schemas.records import MediaInfo, Stage, StageTiming
 
@@ -94,8 +95,8 @@ class SinglePass:
                 self._scorer.reset()
                 self._cuts = CutFinder(self._profile.scene, self._decoder.fps)
             with self._scene_meter:
-                pixels = Pixels(frame, self._tools)
-                verdict = self._cuts.step(frame.time_s, self._scorer.score(pixels.bgr))
+                small = self._tools.converter.downscaled_bgr(frame, scoring_size(*frame.size))
+                verdict = self._cuts.step(frame.time_s, self._scorer.score(small))
             self._scene_meter.num_in += 1
             if clip is None:
                 clip = ClipBuilder(self._tools, frame)
@@ -108,9 +109,10 @@ class SinglePass:
             elif verdict is Verdict.CONFIRMED and ended is not None and begun is not None:
                 yield self._finish(ended, begun)
                 clip, ended, begun = begun, None, None
-            clip.add(pixels)
+            view = FrameView(frame, self._tools.converter, self._profile.frames.size_px)
+            clip.add(frame, view)
             if begun is not None:
-                begun.add(pixels)
+                begun.add(frame, view)
         if clip is not None:
             yield self._finish(clip, None)
 

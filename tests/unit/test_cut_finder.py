@@ -1,5 +1,6 @@
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,8 +9,9 @@ from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 from scenedetect.detector import FlashFilter
 from scenedetect.detectors import ContentDetector
+from scenedetect.scene_manager import compute_downscale_factor
 
-from consumers.stages.scene import CutFinder, SceneScorer, Verdict
+from consumers.stages.scene import CutFinder, SceneScorer, Verdict, scoring_size
 from schemas.profile import SceneParams
 
 
@@ -63,15 +65,12 @@ def test_a_burst_that_ends_becomes_one_cut_at_its_last_frame() -> None:
 
 @pytest.mark.parametrize("size", [(90, 160), (720, 1280), (1, 1), (640, 362)])
 def test_scores_equal_those_of_pyscenedetect_to_the_last_bit(size: tuple[int, int]) -> None:
-    import cv2
-
     rng = np.random.default_rng(1)
     scorer, peer = SceneScorer(), ContentDetector()
     timecode = FrameTimecode(0, 25.0)
-    factor = max(size) / 256
+    factor = compute_downscale_factor(max(size))
+    small_size = (max(1, round(size[1] / factor)), max(1, round(size[0] / factor)))
+    assert scoring_size(size[1], size[0]) == small_size
     for _ in range(4):
-        frame = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        small = frame
-        if factor > 1:
-            small = cv2.resize(frame, (max(1, round(size[1] / factor)), max(1, round(size[0] / factor))))
-        assert scorer.score(frame) == peer._calculate_frame_score(timecode, small)
+        frame = cv2.resize(rng.integers(0, 256, (*size, 3), dtype=np.uint8), small_size)
+        assert scorer.score(frame) == peer._calculate_frame_score(timecode, frame)

@@ -5,12 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from consumers.stages.motion import GrayMaker, MotionMeter
+from consumers.stages.motion import MotionMeter
 from schemas.profile import MotionParams
 
 
 def _texture(height: int = 240, width: int = 320) -> NDArray[np.uint8]:
-    noise = np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    noise = np.random.default_rng(7).integers(0, 256, (height, width), dtype=np.uint8)
     return np.asarray(cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX))
 
 
@@ -42,12 +42,13 @@ def test_samples_of_a_constant_rate_are_those_of_the_peer_without_its_repeats(
 
 @pytest.mark.parametrize(("long_side_px", "tolerance"), [(None, 0.3), (256, 0.5), (128, 1.0)])
 def test_a_pan_measures_its_pixels_at_every_size(long_side_px: int | None, tolerance: float) -> None:
-    params = MotionParams(resize_long_side_px=long_side_px)
-    meter, gray = MotionMeter(params, 2.0), GrayMaker(params)
+    meter = MotionMeter(MotionParams(resize_long_side_px=long_side_px), 2.0)
     picture = _texture()
+    size = (320, 240) if long_side_px is None else (long_side_px, long_side_px * 240 // 320)
     for index in range(4):
         moved = np.roll(picture, 4 * index, axis=1)
-        meter.add(index / 2, gray.gray(index, moved), (320, 240))
+        small = np.asarray(cv2.resize(moved, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        meter.add(index / 2, small, (320, 240))
     measured = meter.measurement()
     assert measured.num_pairs == 3
     assert measured.mean_magnitude == pytest.approx(4.0, abs=tolerance)
@@ -57,10 +58,9 @@ def test_relative_motion_is_a_share_of_the_diagonal() -> None:
     picture = _texture()
     values = []
     for relative in (False, True):
-        params = MotionParams(relative=relative, resize_long_side_px=None)
-        meter, gray = MotionMeter(params, 2.0), GrayMaker(params)
+        meter = MotionMeter(MotionParams(relative=relative, resize_long_side_px=None), 2.0)
         for index in range(2):
-            meter.add(index / 2, gray.gray(index, np.roll(picture, index, axis=0)), (320, 240))
+            meter.add(index / 2, np.roll(picture, index, axis=0), (320, 240))
         values.append(meter.measurement().mean_magnitude)
     assert values[0] is not None
     assert values[1] == pytest.approx(values[0] / 400)
