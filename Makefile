@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check ops-check bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,15 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Manifests, rules, dashboards and the generated references; promtool and kubectl come with .ci/setup-ops.
+$(VENV)/.ops: $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[ops]'
+	touch $@
+
+ops-check: $(VENV)/.ops
+	$(BIN)/python -m service.docs --check
+	SLUICE_OPS_REQUIRED=1 $(BIN)/pytest tests/ops
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pipeline --json

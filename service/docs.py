@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -156,7 +156,14 @@ def _type_name(annotation: Any) -> str:
     choices = parts if origin is Literal else _members(annotation)
     if choices:
         return " \\| ".join(f'`"{choice}"`' for choice in choices)
-    plain = {str: "text", int: "integer", float: "number", bool: "boolean", dict: "map of text to text"}
+    plain = {
+        str: "text",
+        SecretStr: "secret text",
+        int: "integer",
+        float: "number",
+        bool: "boolean",
+        dict: "map of text to text",
+    }
     return plain[origin or annotation]
 
 
