@@ -29,6 +29,9 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 
 from consumers.models.aesthetic import AestheticModel
 
+# More threads than that wait for each other longer than they compute on models of this size.
+torch.set_num_threads(1)
+
 IMAGE_PX = 32
 VISION_TOKENS = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 CHAT_TEMPLATE = (
