@@ -1,0 +1,223 @@
+"""An application over fakes: real routes, guard, tokens, host and operations; made-up tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from consumers.errors import UriNotAllowedError
+from consumers.paimon.audit import AuditReport
+from consumers.paimon.clips import ClipBytes, ClipRecord
+from consumers.paimon.raw_writer import RegisterReport
+from consumers.paimon.reposition import Move
+from consumers.paimon.story import LetterFilter
+from consumers.ports import CommitMark, RowOrigin, SourceHead
+from consumers.processor import Processor, ProcessorConfig
+from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
+from schemas.positions import OffsetRange, Position
+from schemas.records import RawVideo
+from service.activity import ConsumerActivity
+from service.api.app import create_app
+from service.api.security import Authenticator
+from service.api.services import Services
+from service.api.tokens import Role, Token, TokenStore, digest_of
+from service.events import EventBus
+from service.host import Host, HostedConsumer
+from service.library import ClipList, ClipQuery
+from service.operations import Operations
+from service.prober import Prober
+from service.supervisor import Incarnation, Supervisor
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+TOKENS = {role: f"{role.word}-token-of-the-tests-0123456789" for role in Role}
+MEDIA = bytes(range(256)) * 4
+
+
+def clip(number: int, **values: Any) -> ClipRecord:
+    row = {
+        "clip_id": f"{number:032x}",
+        "source_row_id": number,
+        "caption": f"a dog number {number}",
+        "motion_score": float(number),
+        "aesthetic_score": None,
+        "technical_quality": 0.5,
+        "nsfw_score": 0.1,
+        "processed_at": NOON,
+        "cut_method": "stream_copy",
+    }
+    return ClipRecord(number, row | values)
+
+
+def letter(row_id: int) -> dict[str, Any]:
+    return {
+        "source_row_id": row_id,
+        "video_id": f"v{row_id}",
+        "source_uri": f"file:///videos/{row_id}.mp4",
+        "status": "failed",
+        "failure_stage": "open",
+        "failure_class": "not_a_video",
+        "failure_message": "it is a text file",
+        "attempts": 1,
+        "run": 1,
+        "processed_at": NOON,
+    }
+
+
+@dataclass
+class FakeLibrary:
+    """Tables in memory, as far as the API looks at them."""
+
+    clip_list: list[ClipRecord] = field(default_factory=lambda: [clip(n) for n in range(5)])
+    letters: list[dict[str, Any]] = field(default_factory=lambda: [letter(n) for n in (7, 3, 1)])
+    position: Position = field(default_factory=lambda: Position(8))
+    sequence: int = 4
+    epoch: int = 2
+    is_auditing: bool = False
+    moves: list[Move] = field(default_factory=list)
+    registered: set[str] = field(default_factory=set)
+
+    def dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
+        return [
+            row
+            for row in self.letters
+            if (wanted.before_row_id is None or row["source_row_id"] < wanted.before_row_id)
+            and wanted.stage in (None, row["failure_stage"])
+            and wanted.error_class in (None, row["failure_class"])
+        ][:limit]
+
+    def audit(self) -> AuditReport | None:
+        return None if self.is_auditing else AuditReport(10, 8, 5, 2, 0, 0, 0, 0, 0, ())
+
+    def raw_video(self, row_id: int) -> RawVideo | None:
+        return make_video(row_id) if row_id < 10 else None
+
+    def runs(self, row_id: int) -> list[dict[str, Any]]:
+        return [row | {"clips": []} for row in self.letters if row["source_row_id"] == row_id]
+
+    def clips(self, query: ClipQuery, limit: int) -> ClipList:
+        newest = [c for c in reversed(self.clip_list) if query.before is None or c.row_id < query.before]
+        found = [c for c in newest if query.admits(c.values)]
+        return ClipList(found[:limit], found[limit - 1].row_id if len(found) > limit else None)
+
+    def clip(self, clip_id: str) -> ClipRecord | None:
+        return next((c for c in self.clip_list if c.values["clip_id"] == clip_id), None)
+
+    def clip_bytes(self, record: ClipRecord) -> ClipBytes:
+        return ClipBytes(MEDIA if record.row_id else None, b"jpeg" if record.row_id else None)
+
+    def register(self, uris: Sequence[str]) -> RegisterReport:
+        for uri in uris:
+            if not uri.startswith("file:///videos/"):
+                raise UriNotAllowedError(f"{uri!r} is not under an allowed prefix")
+        new = set(uris) - self.registered
+        self.registered |= new
+        return RegisterReport(len(new), len(uris) - len(new))
+
+    def head_offset(self) -> int:
+        return 10
+
+    def recent_commits(self, limit: int) -> list[CommitMark]:
+        return [CommitMark(self.position, self.sequence, self.epoch, NOON, 9)][:limit]
+
+    def committed(self) -> tuple[Position, int, int]:
+        return self.position, self.sequence, self.epoch
+
+    def plan_move(self, offset: int) -> Move:
+        again, skipped = max(0, 8 - offset), max(0, offset - 8)
+        return Move(self.position, self.sequence, self.epoch, Position(offset), again, 0, skipped)
+
+    def plan_again(self, row_ids: Sequence[int]) -> Move:
+        proposed = self.position.without(OffsetRange(row_id, row_id + 1) for row_id in row_ids)
+        return Move(self.position, self.sequence, self.epoch, proposed, len(row_ids), 0, 0)
+
+    def make_move(self, move: Move) -> None:
+        self.moves.append(move)
+        self.position, self.epoch = move.proposed, self.epoch + 1
+
+
+class _Progress:
+    def head(self) -> SourceHead:
+        return SourceHead(3, 10, NOON)
+
+    def last_commit(self) -> CommitMark | None:
+        return CommitMark(Position(8), 4, 2, NOON, 9)
+
+    def recent_commits(self, limit: int) -> list[CommitMark]:
+        return []
+
+    def origin(self, offset: int) -> RowOrigin | None:
+        return RowOrigin(3, NOON, True)
+
+    def mean_bytes(self, offsets: OffsetRange) -> float | None:
+        return 1000.0
+
+
+class Service:
+    """One service over fakes. Use it as a context manager to have its consumer run."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        self.control = FakeControlStore()
+        self.library = FakeLibrary()
+        self.events = EventBus(self.clock)
+        self.tables = FakeTables()
+        activity = ConsumerActivity(self.clock, lambda kind, data: self.events.publish(kind, "films", data))
+        self.prober = Prober(_Progress, self.clock, activity.totals, interval_s=0.05)
+        self.supervisor = Supervisor("films", self._build, self.clock)
+        self.activity = activity
+        self.host = Host(
+            {"films": HostedConsumer("films", self.supervisor, activity, self.prober)},
+            self.control,
+            self.clock,
+            self.events,
+            poll_interval_s=0.05,
+        )
+        expired = Token("former", Role.ADMIN, digest_of("expired-token-0123456789"), NOON.replace(year=2020))
+        tokens = TokenStore([*(Token(r.word, r, digest_of(t)) for r, t in TOKENS.items()), expired])
+        self.operations = Operations(self.host, self.library, drain_timeout_s=0.1)
+        self.services = Services(
+            host=self.host,
+            operations=self.operations,
+            library=self.library,
+            auth=Authenticator(tokens, self.clock),
+            version="1.2.3",
+            started_at=NOON,
+            heartbeat_s=0.05,
+        )
+        self.app: FastAPI = create_app(self.services)
+
+    def with_services(self, **changes: Any) -> FastAPI:
+        """Return an application with other services."""
+        return create_app(replace(self.services, **changes))
+
+    def _build(self) -> Incarnation:
+        pool = FakePool()
+        processor = Processor(
+            FakeSource(),
+            FakeSink(self.tables),
+            pool,
+            self.clock,
+            config=ProcessorConfig(poll_interval_s=0.05, drain_timeout_s=0.1),
+        )
+        # The loop waits on this clock, too.
+        self.clock.on_advance.append(processor.wake)
+        return Incarnation(processor, pool.start, pool.close)
+
+    def __enter__(self) -> Service:
+        self.host.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.host.close(0.1)
+        self.operations.close()
+
+    def client(self, role: Role | None = Role.ADMIN, **changes: Any) -> httpx.AsyncClient:
+        """Return a client with that role's token, or none."""
+        headers = {} if role is None else {"Authorization": f"Bearer {TOKENS[role]}"}
+        transport = httpx.ASGITransport(changes.pop("app", self.app), raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers, **changes)
