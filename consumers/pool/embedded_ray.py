@@ -47,7 +47,6 @@ _RAY_ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_SERVE_ROUTER_RETRY_MAX_BACKOFF_S": "0.1",
 }
 
 # Ray's client library reads the token once and keeps it, so a later start in this process must come with the same.

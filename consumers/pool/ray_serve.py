@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -31,6 +32,8 @@ _HEALTH_CHECK_PERIOD_S = 1.0
 _HEALTH_CHECK_TIMEOUT_S = 60.0
 _SHUTDOWN_GRACE_S = 0.1
 _POLL_S = 0.05
+_CONNECT_TIMEOUT_S = 10.0
+_MAX_BACKOFF_S = 0.1
 _MAX_CONSTRUCTOR_RETRIES = 3
 # What Ray's memory monitor puts into the death of a worker that it chose.
 _LOW_MEMORY = "low on memory"
@@ -43,7 +46,7 @@ class RayPoolConfig:
     Attributes:
         app_name: name of the Serve application: the same for each incarnation of a consumer, so that a new one takes
             over its predecessor's replicas, and different for each consumer.
-        address: of a running Ray cluster; None starts Ray on this machine, inside this process's life.
+        address: of a running Ray cluster, as host:port of its head or "auto"; None starts Ray on this machine, inside this process's life.
         num_replicas: worker processes.
         num_cpus_per_replica: cores that a cluster's scheduler counts for one.
         deadline_grace_s: time above a video's deadline after which its replica is ended.
@@ -62,6 +65,8 @@ class RayPoolConfig:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.app_name):
             raise ConfigurationError(f"not a name for a Serve application: {self.app_name!r}")
+        if self.address is not None and "://" in self.address:
+            raise ConfigurationError(f"a Ray address is host:port or auto, without a scheme: {self.address}")
         if self.num_replicas < 1:
             raise ConfigurationError(f"the Ray pool needs 1 replica or more, not {self.num_replicas}")
         if self.num_cpus_per_replica < 0 or self.deadline_grace_s < 0 or self.start_timeout_s <= 0:
@@ -137,6 +142,8 @@ class RayServePool:
             name=VideoCurator.__name__,
             num_replicas=config.num_replicas,
             max_ongoing_requests=1,
+            # A call that meets a replica still busy with the end of the last one looks again soon.
+            request_router_config={"max_backoff_s": _MAX_BACKOFF_S},
             max_constructor_retry_count=_MAX_CONSTRUCTOR_RETRIES,
             ray_actor_options=actor_options,
             health_check_period_s=_HEALTH_CHECK_PERIOD_S,
@@ -238,7 +245,11 @@ class RayServePool:
 def _connect(address: str) -> None:
     import ray  # noqa: PLC0415
 
+    host, separator, port = address.rpartition(":")
     try:
+        if separator and port.isdecimal():
+            # Ray itself tries for minutes.
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
         with embedded_ray.preserved_sigterm():
             embedded_ray.silence()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)

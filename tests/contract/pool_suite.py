@@ -16,7 +16,7 @@ from schemas.positions import Position
 from schemas.records import FailureKind, Stage, VideoStatus
 from tests.pool_processors import make_broken, make_scripted, task
 
-PATIENCE_S = 60
+PATIENCE_S = 30
 
 
 def consume(pool, scripts, **config):

@@ -117,7 +117,9 @@ def test_an_address_without_a_cluster_is_a_configuration_error():
         pool.start()
 
 
-@pytest.mark.parametrize("bad", [{"app_name": "a/b"}, {"num_replicas": 0}, {"start_timeout_s": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"app_name": "a/b"}, {"num_replicas": 0}, {"address": "ray://host:10001"}, {"start_timeout_s": 0}]
+)
 def test_a_senseless_ray_pool_is_refused(bad):
     with pytest.raises(ConfigurationError):
         RayPoolConfig(**bad)
