@@ -19,7 +19,7 @@ from consumers.errors import CutFailedError, NoFramesError, TruncatedError
 from consumers.media.decode import VideoDecoder, open_video
 from consumers.media.encode import encode_aac, encode_h264
 from consumers.media.guard import GuardedStream
-from consumers.media.mp4 import Mp4Writer, limit_edit_list, track_timescale
+from consumers.media.mp4 import Mp4Writer, track_timescale
 from consumers.media.timeline import JITTER_S
 from schemas.profile import Limits
 from schemas.records import CutMethod, Span, Stage
@@ -216,9 +216,11 @@ class ClipCutter:
         video = [packet for packet in video if (packet.pts or 0) >= first_pts]
         num_hidden = sum(not span.start_pts <= (packet.pts or 0) < span.end_pts for packet in video)
         num_frames = len(video) - num_hidden
-        if exact and (num_hidden or len(video) != num_needed or not _is_closed(video[0], self._video_codec)):
+        if exact and (num_hidden or num_frames != num_needed or not _is_closed(video[0], self._video_codec)):
             return None
-        data, has_audio = self._remux(span, deque(video), audio, hides=num_hidden > 0)
+        packets = deque(video)
+        video.clear()
+        data, has_audio = self._remux(span, packets, audio, hides=num_hidden > 0)
         if num_frames != span.end_frame - span.start_frame or self._count(data) != num_frames:
             return None
         method = CutMethod.STREAM_COPY if num_hidden == 0 else CutMethod.EDIT_LIST
@@ -233,11 +235,10 @@ class ClipCutter:
         for packet in video:
             _shift(packet, stream, span.start_pts)
         sound = self._sound(span, writer, audio)
+        audio.clear()
         has_audio = bool(sound)
-        data = writer.finish(video, sound)
-        if hides:
-            data = limit_edit_list(data, int((span.end_pts - span.start_pts) * span.time_base * timescale))
-        return data, has_audio
+        shown = int((span.end_pts - span.start_pts) * span.time_base * timescale)
+        return writer.finish(video, sound, shown=shown if hides else None), has_audio
 
     def _count(self, data: bytes) -> int:
         """Return how many frames decode from ``data``, -1 where one does not."""
@@ -285,6 +286,7 @@ class ClipCutter:
             end_pts=span.end_pts,
             time_base=span.time_base,
             rate=self._video.average_rate,
+            pixel_aspect=self._video.sample_aspect_ratio,
         )
         if not num_frames:
             return None

@@ -29,6 +29,7 @@ def encode_h264(
     end_pts: int,
     time_base: Fraction,
     rate: Fraction | None,
+    pixel_aspect: Fraction | None,
 ) -> tuple[deque[Packet[Stream]], int]:
     """Encode ``frames`` as H.264 4:2:0 in a new stream of ``output``.
 
@@ -43,6 +44,7 @@ def encode_h264(
         end_pts: where the last frame ends.
         time_base: of the frames' timestamps.
         rate: average frames per second, for rate control only.
+        pixel_aspect: width of a pixel over its height before turning, square if None.
 
     Returns:
         The packets and the number of frames in them; no stream is added where there are no frames.
@@ -64,6 +66,9 @@ def encode_h264(
         if stream is None:
             stream = output.add_stream("libx264", rate=rate or Fraction(25), options=_X264)
             _match(stream, frame, step)
+            if pixel_aspect:
+                turned = source.rotation % 180 != 0
+                stream.codec_context.sample_aspect_ratio = 1 / pixel_aspect if turned else pixel_aspect
         elif waiting is not None:
             waiting.duration = pts - (waiting.pts or 0)
             packets.extend(stream.encode(waiting))

@@ -44,11 +44,17 @@ class Mp4Writer:
         )
         self.container: OutputContainer = opened
 
-    def finish(self, *tracks: deque[Packet[Stream]]) -> bytes:
+    def finish(self, *tracks: deque[Packet[Stream]], shown: int | None = None) -> bytes:
         """Write the packets of all tracks, interleaved by time, and return the file; the deques end up empty.
+
+        Args:
+            tracks: packets in decode order, one deque per stream.
+            shown: where the edit list of the video track ends, in units of the movie's clock. What the track holds
+                beyond that stays in the bytes and is not shown. None is all of it.
 
         Raises:
             av.FFmpegError: the muxer refused a stream or a packet.
+            ValueError: ``shown`` is given and the video track has no edit list.
         """
         waiting = [track for track in tracks if track]
         while waiting:
@@ -57,37 +63,30 @@ class Mp4Writer:
             if not track:
                 waiting.remove(track)
         self.container.close()
+        if shown is not None:
+            with self._buffer.getbuffer() as view:
+                _limit_edit_list(view, shown)
         return self._buffer.getvalue()
 
 
-def limit_edit_list(data: bytes, duration: int) -> bytes:
-    """Return the MP4 ``data`` with the edit list of its video track ended after ``duration`` units of the movie clock.
-
-    What the track holds beyond that stays in the bytes and is not shown. See ISO/IEC 14496-12, 8.6.6.
-
-    Raises:
-        ValueError: there is no video track with an edit list.
-    """
-    edited = bytearray(data)
-    current_handler_is_video = False
-    pending: int | None = None
+def _limit_edit_list(data: memoryview, duration: int) -> None:
+    """End the last entry of the video track's edit list after ``duration``. See ISO/IEC 14496-12, 8.6.6."""
+    place: int | None = None
     layout = ">I"
     for kind, start, _ in _boxes(data, 0, len(data)):
         if kind == b"trak":
-            pending, current_handler_is_video = None, False
+            place = None
         elif kind == b"elst":
-            version, count = data[start], struct.unpack_from(">I", data, start + 4)[0]
-            pending = start + 8 + (count - 1) * (20 if version == 1 else 12)
-            layout = ">Q" if version == 1 else ">I"
-        elif kind == b"hdlr":
-            current_handler_is_video = data[start + 8 : start + 12] == b"vide"
-        if pending is not None and current_handler_is_video:
-            struct.pack_into(layout, edited, pending, duration)
-            return bytes(edited)
+            long_form, count = data[start] == 1, struct.unpack_from(">I", data, start + 4)[0]
+            place = start + 8 + (count - 1) * (20 if long_form else 12)
+            layout = ">Q" if long_form else ">I"
+        elif kind == b"hdlr" and place is not None and bytes(data[start + 8 : start + 12]) == b"vide":
+            struct.pack_into(layout, data, place, duration)
+            return
     raise ValueError("no video track with an edit list")
 
 
-def _boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(data: memoryview, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Yield type, start of the payload and end of every box, those inside the ones that matter here included."""
     while start + 8 <= end:
         size, kind = struct.unpack_from(">I4s", data, start)
