@@ -152,6 +152,10 @@ def _with_problems(schema: dict[str, Any]) -> dict[str, Any]:
     content = {MEDIA_TYPE: {"schema": reference}}
     for path in schema["paths"].values():
         for operation in path.values():
+            # The guard's answers, and that of a body that is no JSON.
+            operation["responses"]["400"] = {"description": HTTPStatus.BAD_REQUEST.phrase, "content": content}
+            if "requestBody" in operation:
+                operation["responses"]["413"] = {"description": "Content Too Large", "content": content}
             for status, answer in operation["responses"].items():
                 if (
                     status == str(_UNPROCESSABLE)
