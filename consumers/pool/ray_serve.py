@@ -46,7 +46,8 @@ class RayPoolConfig:
     Attributes:
         app_name: name of the Serve application: the same for each incarnation of a consumer, so that a new one takes
             over its predecessor's replicas, and different for each consumer.
-        address: of a running Ray cluster, as host:port of its head or "auto"; None starts Ray on this machine, inside this process's life.
+        address: of a running Ray cluster, as host:port of its head or "auto"; None starts Ray on this machine, inside
+            this process's life.
         num_replicas: worker processes.
         num_cpus_per_replica: cores that a cluster's scheduler counts for one.
         deadline_grace_s: time above a video's deadline after which its replica is ended.
