@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import scenedetect
@@ -261,3 +262,12 @@ def test_real_video_is_cut_exactly(name: str, start: int, end: int, mode: CutMod
     result = cut(video(name), source, start, end, mode)
     assert result.method is method
     assert_holds(result, source, start, end, 30 if method is CutMethod.REENCODE_H264 else float("inf"))
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", SHOTS, **SMALL, options={"x264-params": "sar=4/3"})
+    source = read_source(path)
+    for mode in ("auto", "h264"):
+        result = cut(path, source, 0, 72, mode)
+        with av.open(io.BytesIO(result.data or b""), mode="r") as container:
+            assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
