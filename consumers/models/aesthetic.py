@@ -87,6 +87,11 @@ class AestheticScorer:
         """Which weights answer."""
         return self._info
 
+    @property
+    def batch_limit(self) -> int:
+        """Most frames in one forward pass as of now: the batch size, less where memory ran out."""
+        return self._runner.limit
+
     def score(self, clips: Sequence[Sequence[Frame]]) -> list[list[float]]:
         """Return for each clip the score of each frame."""
         return score_frames(self._runner, clips, self._forward)

@@ -62,6 +62,11 @@ class NsfwScorer:
         """Which weights answer."""
         return self._info
 
+    @property
+    def batch_limit(self) -> int:
+        """Most frames in one forward pass as of now: the batch size, less where memory ran out."""
+        return self._runner.limit
+
     def score(self, clips: Sequence[Sequence[Frame]]) -> list[list[float]]:
         """Return for each clip the probability of each frame, 0 to 1."""
         return score_frames(self._runner, clips, self._forward)

@@ -140,6 +140,11 @@ class QwenVlCaptioner:
         """Which weights answer."""
         return self._info
 
+    @property
+    def batch_limit(self) -> int:
+        """Most clips in one generation as of now: the batch size, less where memory ran out."""
+        return self._runner.limit
+
     def caption(self, clips: Sequence[Sequence[Frame]]) -> list[str]:
         """Return one caption per clip."""
         require_frames(clips)
