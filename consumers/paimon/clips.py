@@ -12,6 +12,7 @@ from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, RangeReader
 from schemas.positions import OffsetRange
 from schemas.tables import CURATED
 
+_MOST_ROWS = 32_768
 _BYTES = ("clip", "thumbnail_jpeg")
 _COLUMNS = tuple(name for name in CURATED.schema.names if name not in _BYTES)
 
@@ -58,14 +59,14 @@ class ClipReader:
     Args:
         config: the catalog.
         table: name of the curated table.
-        chunk_rows: most rows in memory at a time.
+        chunk_rows: rows read first; each further read takes twice as many, up to 32,768.
 
     Raises:
         ConfigurationError: there is no such table.
         StoreUnavailableError: the store did not answer.
     """
 
-    def __init__(self, config: CatalogConfig, table: str, *, chunk_rows: int = 4096) -> None:
+    def __init__(self, config: CatalogConfig, table: str, *, chunk_rows: int = 512) -> None:
         self._name = f"{config.database}.{table}"
         self._chunk_rows = chunk_rows
         curated = load_table(open_catalog(config), config, table)
@@ -114,6 +115,11 @@ class ClipReader:
         return ClipBytes(rows[0]["clip"], rows[0]["thumbnail_jpeg"])
 
     def _chunks(self, newest_first: bool) -> Iterator[OffsetRange]:
-        starts = range(0, self._end, self._chunk_rows)
-        for start in reversed(starts) if newest_first else starts:
-            yield OffsetRange(start, min(start + self._chunk_rows, self._end))
+        """Yield ranges that grow: a short list ends early, and a long one does not decode a large file many times."""
+        done, size = 0, self._chunk_rows
+        while done < self._end:
+            size_here = min(size, self._end - done)
+            start = self._end - done - size_here if newest_first else done
+            yield OffsetRange(start, start + size_here)
+            done += size_here
+            size = min(2 * size, max(self._chunk_rows, _MOST_ROWS))

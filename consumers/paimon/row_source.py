@@ -13,11 +13,14 @@ from pypaimon.table.row.blob import BlobDescriptor
 from consumers.errors import StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.fence import read_snapshot
-from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, snapshot_time
+from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, RangeRows, snapshot_time
 from consumers.paimon.tables import RawColumns, VideoColumnKind, check_raw_table
 from consumers.ports import SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import WHOLE_OBJECT, BlobReference, RawVideo, SkippedRange
+
+# Rows held at once, as Arrow, where a large file makes reading ahead worth it.
+_MOST_ROWS = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ class RowIdSource:
         config: the catalog.
         table: name of the raw table.
         columns: how its columns are mapped.
-        chunk_rows: most rows in memory at a time.
+        chunk_rows: rows read at a time; up to 32,768 where a large file makes each read of a part of it dear.
         pin_rows: how many row ids ahead are read from one snapshot before the next look at the latest one.
 
     Raises:
@@ -105,8 +108,14 @@ class RowIdSource:
         for index, wanted in enumerate(ranges):
             if index == 0:
                 self._pin(wanted.start)
-            for start in range(wanted.start, wanted.end, self._chunk_rows):
-                yield from self._read_chunk(OffsetRange(start, min(start + self._chunk_rows, wanted.end)))
+            start = wanted.start
+            while start < wanted.end:
+                found = self._read(OffsetRange(start, min(start + self._chunk_rows, wanted.end)))
+                if found is None:
+                    return
+                end = min(found.read.end, wanted.end)
+                yield from self._items_of(found, OffsetRange(start, end))
+                start = end
 
     def _pin(self, start: int) -> None:
         with store_errors(f"table {self.source_table}"):
@@ -114,30 +123,37 @@ class RowIdSource:
             if latest is not None:
                 self._reader.pin(latest, OffsetRange(start, start + self._pin_rows))
 
-    def _read_chunk(self, chunk: OffsetRange) -> Iterator[RawVideo | OffsetRange]:
-        """Yield rows, and between them the ranges that hold none, cut off at the end of the table."""
+    def _read(self, chunk: OffsetRange) -> RangeRows | None:
+        """Read a chunk, and more where that costs nothing more; None beyond the end of the table."""
         end = self._reader.end_of(chunk)
         if end is None or end < chunk.end:
             self._pin(chunk.start)
             end = self._reader.end_of(chunk)
         if end is None or end <= chunk.start:
-            return
+            return None
+        chunk = OffsetRange(chunk.start, end)
         try:
-            found = self._reader.read(OffsetRange(chunk.start, end))
+            return self._reader.read(chunk, _MOST_ROWS)
         except Exception:
             # The pinned snapshot has expired with its files, or the store failed: one look at the latest tells.
             self._pin(chunk.start)
             with store_errors(f"table {self.source_table}, rows {chunk.start} to {end - 1}"):
-                found = self._reader.read(OffsetRange(chunk.start, end))
-        next_id = chunk.start
-        for row in found.rows.to_pylist():
-            row_id = row[ROW_ID]
-            if row_id > next_id:
-                yield OffsetRange(next_id, row_id)
-            yield self._video(row, found.files)
-            next_id = row_id + 1
-        if next_id < end:
-            yield OffsetRange(next_id, end)
+                return self._reader.read(chunk, _MOST_ROWS)
+
+    def _items_of(self, found: RangeRows, wanted: OffsetRange) -> Iterator[RawVideo | OffsetRange]:
+        """Yield the rows of ``wanted``, and between them the ranges that hold none."""
+        next_id = wanted.start
+        for batch in found.rows.to_batches(max_chunksize=self._chunk_rows):
+            for row in batch.to_pylist():
+                row_id = row[ROW_ID]
+                if row_id >= wanted.end:
+                    break
+                if row_id > next_id:
+                    yield OffsetRange(next_id, row_id)
+                yield self._video(row, found.files)
+                next_id = row_id + 1
+        if next_id < wanted.end:
+            yield OffsetRange(next_id, wanted.end)
 
     def _video(self, row: Mapping[str, Any], files: Sequence[FileSpan]) -> RawVideo:
         columns = self._columns

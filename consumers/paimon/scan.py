@@ -15,6 +15,9 @@ from schemas.positions import OffsetRange
 ROW_ID = "_ROW_ID"
 SEQUENCE_NUMBER = "_SEQUENCE_NUMBER"
 
+# How often a large file may be decoded on the way through it.
+_READS_PER_FILE = 16
+
 
 def stream(
     table: Any,
@@ -59,8 +62,9 @@ class FileSpan:
 
 @dataclass(frozen=True, slots=True)
 class RangeRows:
-    """Rows of one range of row ids, sorted by row id, and the files they came from."""
+    """Rows of the range of row ids that was read, sorted by row id, and the files they came from."""
 
+    read: OffsetRange
     rows: pa.Table
     files: tuple[FileSpan, ...]
 
@@ -96,17 +100,25 @@ class RangeReader:
             return None
         return min(wanted.end, self._snapshot.next_row_id or 0)
 
-    def read(self, wanted: OffsetRange) -> RangeRows:
-        """Return the rows that exist of ``wanted``, which lies inside the pinned window."""
-        builder = self._table.new_read_builder().with_projection(self._columns)
-        predicates = builder.new_predicate_builder()
-        builder = builder.with_filter(predicates.between(ROW_ID, wanted.start, wanted.end - 1))
-        scan = builder.new_scan()
-        overlapping = [manifest for manifest in self._manifests if _may_hold(manifest, wanted)]
-        scan.file_scanner.manifest_scanner = lambda: (overlapping, self._snapshot)
-        splits = scan.plan().splits()
+    def read(self, wanted: OffsetRange, most_rows: int | None = None) -> RangeRows:
+        """Return the rows that exist of ``wanted``, which lies inside the pinned window.
+
+        Args:
+            wanted: the range of row ids.
+            most_rows: read further, up to this many row ids and the window's end, where ``wanted`` is a small part of
+                a large file: pypaimon decodes a file from its start whatever part of it is asked for.
+        """
+        builder, splits = self._plan(wanted)
+        read = wanted
+        if most_rows is not None:
+            rows_of_files = max((file.row_count for split in splits for file in split.files), default=0)
+            num_rows = min(max(len(wanted), rows_of_files // _READS_PER_FILE), max(most_rows, len(wanted)))
+            end = min(wanted.start + num_rows, self._window.end, self._snapshot.next_row_id if self._snapshot else 0)
+            if end > wanted.end:
+                read = OffsetRange(wanted.start, end)
+                builder, splits = self._plan(read)
         if not splits:
-            return RangeRows(pa.table({ROW_ID: pa.array([], pa.int64())}), ())
+            return RangeRows(read, pa.table({ROW_ID: pa.array([], pa.int64())}), ())
         rows = builder.new_read().to_arrow_batch_reader(splits).read_all()
         files = tuple(
             FileSpan(
@@ -117,7 +129,16 @@ class RangeReader:
             for file in split.files
             if file.first_row_id is not None and file.row_count
         )
-        return RangeRows(rows.sort_by(ROW_ID), files)
+        return RangeRows(read, rows.sort_by(ROW_ID), files)
+
+    def _plan(self, wanted: OffsetRange) -> tuple[Any, list[Any]]:
+        builder = self._table.new_read_builder().with_projection(self._columns)
+        predicates = builder.new_predicate_builder()
+        builder = builder.with_filter(predicates.between(ROW_ID, wanted.start, wanted.end - 1))
+        scan = builder.new_scan()
+        overlapping = [manifest for manifest in self._manifests if _may_hold(manifest, wanted)]
+        scan.file_scanner.manifest_scanner = lambda: (overlapping, self._snapshot)
+        return builder, scan.plan().splits()
 
 
 def _includes(outer: OffsetRange, inner: OffsetRange) -> bool:

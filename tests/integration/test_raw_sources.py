@@ -124,6 +124,19 @@ def test_small_range_of_a_table_with_many_files_touches_few_of_them(tmp_path: Pa
     assert reader.end_of(OffsetRange(38, 41)) is None
 
 
+def test_large_file_is_read_ahead_and_every_row_comes_once(tmp_path: Path) -> None:
+    config = make_warehouse(tmp_path / "warehouse")
+    append_raw(config, (str(number) for number in range(2000)))
+    raw = table(config, NAMES.raw)
+    reader = RangeReader(raw, ["video_id"])
+    reader.pin(raw.snapshot_manager().get_latest_snapshot(), OffsetRange(0, 2000))
+    assert reader.read(OffsetRange(10, 20), most_rows=1000).read == OffsetRange(10, 10 + 2000 // 16)
+    assert reader.read(OffsetRange(10, 20), most_rows=50).read == OffsetRange(10, 60)
+    assert reader.read(OffsetRange(10, 20)).read == OffsetRange(10, 20)
+    items = RowIdSource(config, NAMES.raw, chunk_rows=7).read([OffsetRange(3, 5), OffsetRange(40, 5000)])
+    assert [item.row_id for item in items if isinstance(item, RawVideo)] == [3, 4, *range(40, 2000)]
+
+
 def test_rows_are_read_on_after_the_snapshot_being_read_has_expired(tmp_path: Path) -> None:
     config = make_warehouse(tmp_path / "warehouse")
     append_raw(config, "ab")
