@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, BinaryIO, Literal, cast
+from typing import BinaryIO, Literal, cast
 
 import av
 from av.packet import Packet
@@ -20,12 +20,10 @@ from consumers.media.decode import VideoDecoder, open_video
 from consumers.media.encode import encode_aac, encode_h264
 from consumers.media.guard import GuardedStream
 from consumers.media.mp4 import Mp4Writer, track_timescale
+from consumers.media.reader import StreamView
 from consumers.media.timeline import JITTER_S
 from schemas.profile import Limits
 from schemas.records import CutMethod, Span, Stage
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 CutMode = Literal["auto", "h264", "copy", "none"]
 
@@ -114,7 +112,7 @@ class ClipCutter:
             ) from error
 
     def _open(self) -> None:
-        self._guard = GuardedStream(cast(BinaryIO, _View(self._stream)), lambda: self._deadline.check(Stage.CUT))
+        self._guard = GuardedStream(cast(BinaryIO, StreamView(self._stream)), lambda: self._deadline.check(Stage.CUT))
         self._container, self._video = open_video(cast(BinaryIO, self._guard), self._limits)
         self._video_codec = self._video.codec.canonical_name
         self._is_indexed = self._container.format.name.split(",")[0] in _INDEXED
@@ -340,7 +338,7 @@ class _InOrder:
     """One decode from front to back that serves clip after clip by frame number."""
 
     def __init__(self, stream: BinaryIO, limits: Limits, deadline: Deadline) -> None:
-        self._frames = VideoDecoder(cast(BinaryIO, _View(stream)), limits, deadline).frames()
+        self._frames = VideoDecoder(cast(BinaryIO, StreamView(stream)), limits, deadline).frames()
         self.next_index = 0
 
     def frames(self, span: Span) -> Iterator[av.VideoFrame]:
@@ -354,43 +352,6 @@ class _InOrder:
             if frame.index >= span.start_frame and frame.is_usable:
                 frame.image.pts = frame.pts
                 yield frame.image
-
-
-class _View(io.RawIOBase):
-    """A reader with a position of its own over a stream that others read too."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self._stream = stream
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        view = memoryview(buffer).cast("B")
-        self._stream.seek(self._position)
-        data = self._stream.read(len(view))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_CUR:
-            offset, whence = offset + self._position, io.SEEK_SET
-        self._position = self._stream.seek(offset, whence)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-
-def _chain(ahead: list[Packet[Stream]], packets: Iterator[Packet[Stream]]) -> Iterator[Packet[Stream]]:
-    yield from ahead
-    yield from packets
 
 
 def _is_within(span: Span, frame: av.VideoFrame) -> bool:

@@ -133,3 +133,44 @@ class RangeReader(io.RawIOBase):
         failure = ObjectUnavailableError(f"the object store did not give the video's bytes: {what}{cause}")
         self.failure = self.failure or failure
         return failure
+
+
+class StreamView(io.RawIOBase):
+    """A reader with a position of its own over a stream that others read too.
+
+    Args:
+        stream: seekable; stays the caller's to close.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill ``buffer`` as far as one read of the stream goes; return the number of bytes, 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        self._stream.seek(self._position)
+        data = self._stream.read(len(view))
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move and return the new position."""
+        if whence == os.SEEK_CUR:
+            offset, whence = offset + self._position, os.SEEK_SET
+        self._position = self._stream.seek(offset, whence)
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position in bytes."""
+        return self._position
