@@ -68,7 +68,7 @@ def open_video(stream: BinaryIO, limits: Limits) -> tuple[InputContainer, VideoS
             buffer_size=BUFFER_BYTES,
         )
     except (av.FFmpegError, ValueError) as error:
-        raise explain_unreadable(stream, str(error)) from error
+        raise explain_unreadable(stream, getattr(error, "strerror", None) or str(error)) from error
     try:
         picked = _pick_stream(container)
         num_pixels = picked.width * picked.height
