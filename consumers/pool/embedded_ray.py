@@ -100,6 +100,12 @@ def acquire(num_workers: int, object_store_bytes: int) -> None:
         _embedded = _Embedded(directory, lock_file, stack)
 
 
+def is_shared() -> bool:
+    """Return whether another pool of this process still needs Ray."""
+    with _lock:
+        return _embedded is not None and _embedded.num_users > 1
+
+
 def release() -> None:
     """Give up what :func:`acquire` gave; the last one stops Ray."""
     import ray  # noqa: PLC0415

@@ -216,7 +216,9 @@ class RayServePool:
         self._thread.join()
         self._loop.close()
         try:
-            self._delete_app()
+            # The application ends with its Ray; asking a Ray that is broken to remove it could take for ever.
+            if self._config.address is not None or embedded_ray.is_shared():
+                self._delete_app()
         finally:
             if self._config.address is None:
                 embedded_ray.release()
