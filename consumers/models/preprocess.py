@@ -23,9 +23,9 @@ _MODES = {2: "bilinear", 3: "bicubic"}
 
 
 def to_batch(frames: Sequence[Frame], device: torch.device) -> torch.Tensor:
-    """Return frames of one size as ``(N, 3, H, W)`` uint8 on ``device``."""
-    stacked = np.ascontiguousarray(np.stack(frames).transpose(0, 3, 1, 2))
-    return torch.from_numpy(stacked).to(device, non_blocking=True)
+    """Return frames of one size as ``(N, 3, H, W)`` uint8 on ``device``, in memory still channels last."""
+    # Not rearranged: torch's 8-bit resize is fastest on interleaved channels, and a copy is saved.
+    return torch.from_numpy(np.stack(frames)).to(device, non_blocking=True).permute(0, 3, 1, 2)
 
 
 def resize(batch: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
@@ -61,7 +61,7 @@ class Normalization:
         """Return ``(N, 3, H, W)`` uint8 as normalised ``dtype``; computed in float32."""
         mean = torch.tensor(self.mean, device=batch.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=batch.device).view(1, -1, 1, 1)
-        return ((batch.float() * self.scale - mean) / std).to(dtype)
+        return batch.float().mul_(self.scale / std).sub_(mean / std).to(dtype)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Normalization:
@@ -99,11 +99,10 @@ class Preprocessor:
         for indices in groups.values():
             batch = to_batch([frames[index] for index in indices], device)
             parts.append(self._crop(resize(batch, self._target(batch), self.mode)))
-        order = [index for indices in groups.values() for index in indices]
-        inverse = torch.empty(len(order), dtype=torch.long)
-        inverse[torch.tensor(order)] = torch.arange(len(order))
-        pixels = torch.cat(parts)[inverse.to(device)]
-        return self.normalization.apply(pixels, dtype)
+        if len(parts) == 1:
+            return self.normalization.apply(parts[0], dtype)
+        order = torch.tensor([index for indices in groups.values() for index in indices], device=device)
+        return self.normalization.apply(torch.cat(parts)[order.argsort()], dtype)
 
     def _target(self, batch: torch.Tensor) -> tuple[int, int]:
         height, width = batch.shape[-2:]
