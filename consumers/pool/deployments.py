@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import faulthandler
-import os
 from collections.abc import Callable
 
 from consumers.pool.worker import process_guarded
@@ -36,7 +35,3 @@ class VideoCurator:
             return process_guarded(self._processor, task)
         finally:
             faulthandler.cancel_dump_traceback_later()
-
-    def pid(self) -> int:
-        """Return the process id of the replica."""
-        return os.getpid()
