@@ -1,0 +1,174 @@
+"""The real service: uvicorn, a real inline consumer, tables on disk, from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from consumers.media.samples import write_samples
+
+SLUICE = str(Path(sys.executable).with_name("sluice"))
+TOKENS = {"operate": "operate-token-of-the-tests", "read": "read-token-of-the-tests"}
+
+
+class Service:
+    """`sluice run` in a process of its own, with ports that it chose itself."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [SLUICE, "run", "--pool", "inline"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self._process.stdout is not None
+        said = []
+        for line in self._process.stdout:
+            said.append(line)
+            if found := re.search(r"control plane (\S+), metrics (\S+)", line):
+                break
+        else:
+            raise AssertionError("".join(said))
+        self.metrics_url = found[2]
+        self.client = httpx.Client(
+            base_url=f"{found[1]}/api/v1", headers={"Authorization": f"Bearer {TOKENS['operate']}"}, timeout=30
+        )
+
+    def get(self, path: str) -> Any:
+        answer = self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def wait_for(self, what: str, *, watermark: int = 0, **wanted: Any) -> Any:
+        """Ask until the consumer is as wanted, and has committed so far; return what is said of it then."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            found = self.get("/consumers/films")
+            position = found["position"] or {"watermark": 0}
+            if position["watermark"] >= watermark and all(found[name] == value for name, value in wanted.items()):
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"{what}: {found}")
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self._process.send_signal(number)
+        self.client.close()
+        code = self._process.wait(60)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        return code
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    media = tmp_path / "media"
+    media.mkdir()
+    for word, token in TOKENS.items():
+        monkeypatch.setenv(f"SLUICE_API__TOKENS__{word.upper()}", token)
+    run = subprocess.run(
+        [SLUICE, "init", "--warehouse", str(tmp_path / "warehouse"), "--allow", str(media)],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "created" in run.stdout
+    settings = (tmp_path / "sluice.toml").read_text().replace('id = "default"', 'id = "films"\ncommit_interval_s = 0.5')
+    (tmp_path / "sluice.toml").write_text(
+        settings + "\n[api]\nport = 0\nmetrics_port = 0\nprobe_interval_s = 0.3\ncontrol_poll_interval_s = 0.2\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def samples(folder: Path) -> list[str]:
+    return [str(path) for path in write_samples(folder / "media", count=3)]
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Any]:
+    running: list[Service] = []
+
+    def _start() -> Service:
+        running.append(Service(folder))
+        return running[-1]
+
+    yield _start
+    for service in running:
+        if service._process.poll() is None:
+            service.end(signal.SIGKILL)
+
+
+def test_pause_with_a_reason_outlives_a_kill_and_is_taken_back(start: Any, samples: list[str]) -> None:
+    service = start()
+    assert service.client.post("/videos", json={"uris": samples[:1]}).json()["num_added"] == 1
+    service.wait_for("the first video is committed", watermark=1, lag_records=0, observed="running")
+    answer = service.client.put("/consumers/films/pause", json={"reason": "store maintenance"})
+    assert answer.status_code == 202
+    service.wait_for("it is paused", observed="paused")
+    assert service.client.post("/videos", json={"uris": samples}).json()["num_already_present"] == 1
+    service.end(signal.SIGKILL)
+
+    service = start()
+    found = service.wait_for(
+        "it is still paused, and measured", observed="paused", verdict="paused", lag_records=len(samples) - 1
+    )
+    assert (found["desired"]["actor"], found["desired"]["reason"]) == ("operate", "store maintenance")
+    assert found["lag"]["seconds"] > 0
+    with service.client.stream("GET", "/events") as events:
+        assert service.client.put("/consumers/films/resume").status_code == 202
+        for line in events.iter_lines():
+            if line.startswith("event: commit"):
+                break
+    service.wait_for("the rest is committed", watermark=3, lag_records=0, observed="running", verdict="current")
+    clips = service.get("/clips")["items"]
+    assert clips
+    media = service.client.get(f"/clips/{clips[0]['clip_id']}/media", headers={"Range": "bytes=4-7"})
+    assert (media.status_code, media.content) == (206, b"ftyp")
+    assert service.client.get(f"/clips/{clips[0]['clip_id']}/thumbnail").content.startswith(b"\xff\xd8")
+    assert service.get("/consumers/films/audit")["is_clean"] is True
+    assert 'sluice_lag_records{consumer="films"} 0.0' in httpx.get(service.metrics_url).text
+    assert service.end() == 0
+
+
+def test_dead_letter_is_replayed_once_its_object_has_been_mended(start: Any, folder: Path, samples: list[str]) -> None:
+    target = folder / "media" / "late.mp4"
+    good = Path(samples[0]).read_bytes()
+    target.write_bytes(b"this is no video " * 100)
+    service = start()
+    assert service.client.post("/videos", json={"uris": [str(target)]}).json()["num_added"] == 1
+    service.wait_for("it has failed", watermark=1)
+    (letter,) = service.get("/consumers/films/dead-letters")["items"]
+    target.write_bytes(good)
+    answer = service.client.post("/consumers/films/dead-letters/replay", json={"row_ids": [letter["row_id"]]})
+    assert answer.json() == {"num_accepted": 1}
+    deadline = time.monotonic() + 60
+    while (story := service.get(f"/videos/{letter['row_id']}"))["status"] != "curated":
+        assert time.monotonic() < deadline, json.dumps(story)
+        time.sleep(0.1)
+    assert [run["status"] for run in story["runs"]] == ["failed", "curated"]
+    assert service.get("/consumers/films/dead-letters")["items"] == []
+    assert service.get("/consumers/films/audit")["is_clean"] is True
+    assert service.end() == 0
+
+
+def test_port_that_is_taken_is_one_clear_line(start: Any, folder: Path) -> None:
+    service = start()
+    port = service.client.base_url.port
+    second = subprocess.run(
+        [SLUICE, "run", "--pool", "inline", "--port", str(port)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
+    assert "Traceback" not in second.stderr
