@@ -1,0 +1,173 @@
+"""Commands that steer a running service: pause, resume, stop, restart, position, dead letters, replay."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from service.cli.output import JsonOption, out, print_json, print_table
+from service.cli.remote import ConsumerOption, ReasonOption, Remote
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("pause")(_pause)
+    app.command("resume")(_resume)
+    app.command("stop")(_stop)
+    app.command("restart")(_restart)
+    app.command("position")(_position)
+    app.command("dead-letters")(_dead_letters)
+    app.command("replay")(_replay)
+
+
+TtlOption = Annotated[
+    float | None, typer.Option("--ttl", help="Seconds until it resumes by itself.", min=1, show_default=False)
+]
+
+
+def _pause(
+    consumer: ConsumerOption = None, reason: ReasonOption = None, ttl: TtlOption = None, json: JsonOption = False
+) -> None:
+    """Take in nothing new; what is in flight is finished and committed. Survives restarts."""
+    _wish("pause", consumer, {"reason": reason, "ttl_s": ttl}, json)
+
+
+def _resume(consumer: ConsumerOption = None, reason: ReasonOption = None, json: JsonOption = False) -> None:
+    """Go on after a pause, a stop or a failure."""
+    _wish("resume", consumer, {"reason": reason}, json)
+
+
+def _stop(
+    consumer: ConsumerOption = None, reason: ReasonOption = None, ttl: TtlOption = None, json: JsonOption = False
+) -> None:
+    """Drain, and give the workers back. Survives restarts."""
+    _wish("stop", consumer, {"reason": reason, "ttl_s": ttl}, json)
+
+
+def _restart(consumer: ConsumerOption = None, reason: ReasonOption = None, json: JsonOption = False) -> None:
+    """Drain, and start anew with new workers."""
+    _wish("restart", consumer, {"reason": reason}, json)
+
+
+def _wish(action: str, consumer: str | None, body: dict[str, Any], json: bool) -> None:
+    with Remote() as remote:
+        method = "POST" if action == "restart" else "PUT"
+        state, _ = remote.request(method, f"{remote.consumer(consumer)}/{action}", body=body)
+        if json:
+            print_json(state)
+            return
+        until = f" until {state['desired']['until']}" if state["desired"]["until"] else ""
+        out.print(
+            f"consumer {state['consumer']}: meant to be {state['desired']['state']}{until}; it was {state['observed']} "
+            "when this was stored (`sluice top` shows when it has followed)",
+            markup=False,
+        )
+
+
+def _position(
+    offset: Annotated[
+        int | None, typer.Argument(help="The first offset that is not done; without it the position is shown.", min=0)
+    ] = None,
+    consumer: ConsumerOption = None,
+    reason: ReasonOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the change would do.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show what is committed, or go on from another offset (the consumer has to be stopped)."""
+    with Remote() as remote:
+        path = f"{remote.consumer(consumer)}/position"
+        shown, headers = remote.request("GET", path)
+        if offset is None:
+            if json:
+                print_json(shown)
+                return
+            above = f", and {shown['num_ranges']} ranges above it" if shown["num_ranges"] else ""
+            out.print(
+                f"committed: every row below {shown['watermark']}{above}; commit {shown['sequence']} of epoch "
+                f"{shown['epoch']}",
+                markup=False,
+            )
+            return
+        move, _ = remote.request(
+            "PUT",
+            path,
+            body={"offset": offset, "reason": reason},
+            params={"dry_run": dry_run},
+            headers={"If-Match": headers["etag"]},
+        )
+        if json:
+            print_json(move)
+            return
+        verb = "would be" if dry_run else "will be"
+        out.print(
+            f"{move['num_read_again']} rows {verb} read again, {move['num_skipped']} skipped for good (the audit lists "
+            f"them as missing); {move['num_left_done']} stay done, because their clips are in the curated table",
+            markup=False,
+        )
+
+
+StageOption = Annotated[str | None, typer.Option("--stage", help="Failed in this stage.", show_default=False)]
+ClassOption = Annotated[str | None, typer.Option("--class", help="Failed with this error class.", show_default=False)]
+
+
+def _dead_letters(
+    consumer: ConsumerOption = None,
+    stage: StageOption = None,
+    error_class: ClassOption = None,
+    before: Annotated[int | None, typer.Option(help="Only rows below this one.", min=0, show_default=False)] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=500)] = 50,
+    json: JsonOption = False,
+) -> None:
+    """List videos that failed for good, the newest rows first."""
+    with Remote() as remote:
+        page = remote.get(
+            f"{remote.consumer(consumer)}/dead-letters",
+            stage=stage,
+            error_class=error_class,
+            before=before,
+            limit=limit,
+        )
+        if json:
+            print_json(page)
+            return
+        if not page["items"]:
+            out.print("no dead letters", markup=False)
+            return
+        print_table(
+            "Dead letters",
+            ("row", "video", "stage", "error", "attempts", "message"),
+            [
+                (item["row_id"], _name(item), item["stage"], item["error_class"], item["attempts"], item["message"])
+                for item in page["items"]
+            ],
+        )
+        if page["next_before"] is not None:
+            out.print(f"more: --before {page['next_before']}", markup=False)
+
+
+def _replay(
+    row: Annotated[list[int] | None, typer.Argument(help="Row ids; without any, all that match.", min=0)] = None,
+    consumer: ConsumerOption = None,
+    stage: StageOption = None,
+    error_class: ClassOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
+    reason: ReasonOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Process dead letters again: those of the rows, or all that match. The consumer drains and restarts for it."""
+    if not (row or stage or error_class or everything):
+        raise typer.BadParameter("name rows, or choose by --stage or --class, or take --all")
+    with Remote() as remote:
+        body = {"row_ids": row or None, "stage": stage, "error_class": error_class, "reason": reason}
+        answer, _ = remote.request("POST", f"{remote.consumer(consumer)}/dead-letters/replay", body=body)
+        if json:
+            print_json(answer)
+            return
+        out.print(
+            f"{answer['num_accepted']} dead letters are processed again once the consumer has drained", markup=False
+        )
+
+
+def _name(item: dict[str, Any]) -> str:
+    return str(item["uri"]).rsplit("/", 1)[-1] if item["uri"] else str(item["video_id"])

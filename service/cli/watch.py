@@ -1,0 +1,175 @@
+"""Commands that look at a running service: lag, one video's story, and a live view."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
+from service.cli.remote import ConsumerOption, Remote
+
+_STYLES = {"stalled": "bold red", "failed": "bold red", "falling_behind": "red", "paused": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command("lag")(_lag)
+    app.command("video")(_video)
+    app.command("top")(_top)
+
+
+def _lag(consumer: ConsumerOption = None, json: JsonOption = False) -> None:
+    """Say how far behind a consumer is, and when it will have caught up."""
+    with Remote() as remote:
+        report = remote.get(f"{remote.consumer(consumer)}/lag")
+        if json:
+            print_json(report)
+            return
+        lag = report["lag"]
+        if lag is None:
+            out.print(f"not measured yet{': ' + report['error'] if report['error'] else ''}", markup=False)
+            return
+        size = "" if lag["bytes"] is None else f", about {human_bytes(lag['bytes'])}"
+        at_least = "" if lag["is_exact"] else "at least "
+        out.print(
+            f"{_word(report['verdict'])}: {lag['records']} rows{size} in {lag['snapshots']} snapshots; the oldest has "
+            f"waited {at_least}{_span(lag['seconds'])}; caught up {_when(report['time_to_catch_up_s'])}",
+            markup=False,
+        )
+
+
+def _video(
+    row: Annotated[int, typer.Argument(help="Row id in the raw table.", min=0)], json: JsonOption = False
+) -> None:
+    """Tell one video's story: every run over it, with its clips, scores and verdicts."""
+    with Remote() as remote:
+        story = remote.get(f"/videos/{row}")
+    if json:
+        print_json(story)
+        return
+    out.print(f"row {row}, {story['uri'] or story['video_id']}: {story['status']}", markup=False)
+    for run in story["runs"]:
+        failure = f"; {run['failure_stage']}: {run['failure_message']}" if run["failure_class"] else ""
+        print_table(
+            f"run {run['run']}, {run['processed_at']}, {run['status']}, attempts {run['attempts']}{failure}",
+            ("clip", "from s", "to s", "verdict", "scores"),
+            [
+                (clip["clip_index"], clip["start_s"], clip["end_s"], clip["reason"] or "kept", _scores(clip["scores"]))
+                for clip in run["clips"] or []
+            ],
+        )
+
+
+def _scores(scores: list[dict[str, Any]]) -> str:
+    shown = (f"{s['name']} {'-' if s['value'] is None else format(s['value'], '.3f')}" for s in scores)
+    return ", ".join(shown)
+
+
+def _top(
+    consumer: ConsumerOption = None,
+    interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 1.0,
+    once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Watch a consumer: verdict, lag, rates, stages and videos in flight. Ends with Ctrl-C."""
+    with Remote() as remote:
+        path = remote.consumer(consumer)
+        if json:
+            print_json({**remote.get(path), "stages": remote.get(f"{path}/stages")["stages"]})
+            return
+        if once or not out.is_terminal:
+            out.print(_view(remote, path))
+            return
+        with Live(_view(remote, path), console=out, auto_refresh=False, screen=True) as live:
+            try:
+                while True:
+                    time.sleep(interval)
+                    live.update(_view(remote, path), refresh=True)
+            except KeyboardInterrupt:
+                return
+
+
+def _view(remote: Remote, path: str) -> Group:
+    found, stages = remote.get(path), remote.get(f"{path}/stages")
+    parts: list[Any] = [_headline(found)]
+    if found["lag"] is not None:
+        lag = found["lag"]
+        parts.append(
+            Text(
+                f"lag {lag['records']} rows, oldest {_span(lag['seconds'])}; caught up "
+                f"{_when(found['time_to_catch_up_s'])}; {found['num_in_flight']} in flight, "
+                f"{found['num_uncommitted']} finished and not committed"
+            )
+        )
+    rates = _table("over", "rows/s", "arriving/s", "clips/s", "video s/s", "MB/s")
+    for window in found["throughput"]:
+        rates.add_row(
+            f"{window['window_s'] / 60:.0f} min",
+            f"{window['records_per_s']:.2f}",
+            f"{window['arrived_per_s']:.2f}",
+            f"{window['clips_per_s']:.2f}",
+            f"{window['video_s_per_s']:.1f}",
+            f"{window['bytes_per_s'] / 1e6:.2f}",
+        )
+    funnel = _table("stage", "in", "out", "rejected", "CPU s")
+    for stage in stages["stages"]:
+        if stage["num_in"] or stage["rejected"]:
+            mark = " <- most time" if stage["stage"] == stages["bottleneck"] else ""
+            rejected = ", ".join(f"{count} {reason}" for reason, count in stage["rejected"].items())
+            funnel.add_row(
+                stage["stage"] + mark, str(stage["num_in"]), str(stage["num_out"]), rejected, f"{stage['cpu_s']:.1f}"
+            )
+    flight = _table("row in flight", "video", "age", "failures")
+    for video in found["in_flight"][:10]:
+        flight.add_row(str(video["row_id"]), video["video_id"], _span(video["age_s"]), str(video["num_failures"]))
+    parts += [rates, funnel, flight]
+    return Group(*parts)
+
+
+def _headline(found: dict[str, Any]) -> Text:
+    word = _word(found["verdict"])
+    text = Text(f"{found['consumer']}: ")
+    text.append(word, style=_STYLES.get(found["verdict"] or "", "bold green"))
+    text.append(f" ({found['observed']}")
+    desired = found["desired"]
+    if desired["state"] != "running":
+        because = f", {desired['reason']}" if desired["reason"] else ""
+        text.append(f"; {desired['state']} by {desired['actor']}{because}")
+    text.append(")")
+    if found["last_error"] is not None:
+        text.append(f"\nlast error: {found['last_error']['message']}", style="red")
+    return text
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), header_style="bold", collapse_padding=True)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    return table
+
+
+def _word(verdict: str | None) -> str:
+    return "not measured yet" if verdict is None else verdict.replace("_", " ")
+
+
+def _span(seconds: float) -> str:
+    """Return a length of time as a person says it: ``90`` -> ``1 min 30 s``."""
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def _when(seconds: float | None) -> str:
+    if seconds is None:
+        return "never at this rate"
+    return "now" if seconds == 0 else f"in {_span(seconds)}"
