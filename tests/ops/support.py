@@ -9,6 +9,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -106,3 +109,13 @@ def series_in(expr: str) -> set[str]:
         suffix = next((item for item in _SUFFIXES if name.endswith(item)), "")
         names.add(name.removesuffix(suffix) if suffix and not name.startswith("process_") else name)
     return names
+
+
+def eventually(look: Callable[[], bool], timeout_s: float = 60.0) -> bool:
+    """Ask until the answer is yes: Prometheus tells nobody when it has scraped."""
+    end_s = time.monotonic() + timeout_s
+    while time.monotonic() < end_s:
+        if look():
+            return True
+        threading.Event().wait(0.5)
+    return False

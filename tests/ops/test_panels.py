@@ -1,8 +1,7 @@
 """Every panel on a real Prometheus that scrapes the real sink, fed with the life of two consumers."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from consumers.testing import kept_outcome, make_video
 from schemas.positions import Position
 from schemas.records import Failure, FailureKind, MediaInfo, ProcessedVideo, Stage, StageTiming, VideoOutcome
 from service.telemetry import ConsumerTelemetry, Telemetry
-from tests.ops.support import DASHBOARDS, dashboard, expressions, needs
+from tests.ops.support import DASHBOARDS, dashboard, eventually, expressions, needs
 
 pytestmark = [needs("prometheus", "yaml"), pytest.mark.timeout(240)]
 
@@ -96,15 +95,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
         ended.set()
         feeder.join()
         metrics.close()
-
-
-def eventually(look: Callable[[], bool], timeout_s: float = 60.0) -> bool:
-    end_s = time.monotonic() + timeout_s
-    while time.monotonic() < end_s:
-        if look():
-            return True
-        threading.Event().wait(0.5)
-    return False
 
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
