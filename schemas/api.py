@@ -84,7 +84,7 @@ class LagOut(_Out):
 
     measured_at: datetime
     records: int
-    bytes: int | None = Field(description="Estimated from the sizes of a sample; null where rows tell no size.")
+    bytes: int | None = Field(description="Estimated from the mean size of other videos; null where rows tell no size.")
     snapshots: int
     seconds: float = Field(description="Age of the oldest uncommitted row; 0 when there is none.")
     is_exact: bool = Field(description="False: the row's snapshot has expired, so it is at least so old.")

@@ -82,7 +82,7 @@ class ControlPlane:
             auth=Authenticator(tokens, self._clock),
             version=version("sluice-video-curation"),
             started_at=self._clock.now(),
-            secure_cookies=api.tls_key is not None,
+            secure_cookies=api.tls_key is not None or api.insecure_behind_proxy,
         )
         self._app = create_app(services, allowed_hosts=_names(settings), has_tls=api.tls_key is not None)
 

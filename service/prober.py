@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _HISTORY_S = 3600.0
 _HISTORY_STEP_S = 10.0
-_SIZES_FOR_S = 60.0
+_SIZES_FOR_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,8 @@ class Prober:
         gap = next(position.missing(head.next_offset), None)
         oldest = None if gap is None else reader.origin(gap.start)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
-        lag = measure_lag(head, last_commit, oldest, self._sizes(reader, gap, now_s), now)
         done = self._totals()
+        lag = measure_lag(head, last_commit, oldest, self._mean_size(reader, done, gap, now_s), now)
         self._windows.add(
             now_s,
             Totals(
@@ -186,8 +186,15 @@ class Prober:
                     LagPoint(probe.at, probe.lag.records, probe.lag.seconds, probe.throughput[0].records_per_s)
                 )
 
-    def _sizes(self, reader: ProgressReader, gap: OffsetRange | None, now_s: float) -> float | None:
-        """Return the mean size of uncommitted objects from a sample that is taken once a minute."""
+    def _mean_size(
+        self, reader: ProgressReader, done: CommittedTotals, gap: OffsetRange | None, now_s: float
+    ) -> float | None:
+        """Return the mean size of what this process has committed, or of a sample of the backlog before that.
+
+        The sample costs as much as there are manifests, so it is taken once in five minutes.
+        """
+        if done.num_bytes:
+            return done.num_bytes / done.num_videos
         is_old = self._sized_at_s is None or now_s - self._sized_at_s >= _SIZES_FOR_S
         if gap is not None and is_old:
             self._mean_bytes = reader.mean_bytes(gap)
