@@ -13,6 +13,7 @@ from consumers.processor import Processor
 from consumers.reports import RunReport
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_REARM_S = 1.0
 
 
 def run_until_signalled(processor: Processor, pool: WorkerPool, *, until_caught_up: bool) -> RunReport:
@@ -38,20 +39,33 @@ def wait_for_signal() -> None:
     """Return when SIGTERM or SIGINT arrives. A second one ends the process at once."""
     # Not an Event: a handler may interrupt its wait, and would then wait for the lock that the wait holds.
     arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
-    with _on_signals(lambda: arrived.put(None)):
-        arrived.get()
+    with _on_signals(lambda: arrived.put(None)) as listen:
+        while True:
+            try:
+                return arrived.get(timeout=_REARM_S)
+            except queue.Empty:
+                # Ray replaces the handlers whenever it starts, which a supervisor has it do in another thread.
+                listen()
 
 
 @contextmanager
-def _on_signals(act: Callable[[], None]) -> Iterator[None]:
+def _on_signals(act: Callable[[], None]) -> Iterator[Callable[[], None]]:
+    """Have the first signal call ``act``; yields what installs the handlers again."""
+
     def handle(number: int, frame: FrameType | None) -> None:
         for each in _SIGNALS:
             signal.signal(each, signal.SIG_DFL)
         act()
 
-    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    def listen() -> None:
+        for number in _SIGNALS:
+            signal.signal(number, handle)
+
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    listen()
     try:
-        yield
+        yield listen
     finally:
         for number, handler in previous.items():
-            signal.signal(number, handler)
+            # None stands for a handler that was not installed by Python, and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
