@@ -14,7 +14,6 @@ from consumers.errors import UriNotAllowedError
 from consumers.paimon.audit import AuditReport
 from consumers.paimon.clips import ClipBytes, ClipRecord
 from consumers.paimon.raw_writer import RegisterReport
-from consumers.paimon.reposition import Move
 from consumers.paimon.story import LetterFilter
 from consumers.ports import CommitMark, RowOrigin, SourceHead
 from consumers.processor import Processor, ProcessorConfig
@@ -68,6 +67,19 @@ def letter(row_id: int) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class FakeMove:
+    """As much of a planned change of position as the API says of it."""
+
+    current: Position
+    sequence: int
+    epoch: int
+    proposed: Position
+    num_read_again: int
+    num_left_done: int
+    num_skipped: int
+
+
 @dataclass
 class FakeLibrary:
     """Tables in memory, as far as the API looks at them."""
@@ -78,7 +90,7 @@ class FakeLibrary:
     sequence: int = 4
     epoch: int = 2
     is_auditing: bool = False
-    moves: list[Move] = field(default_factory=list)
+    moves: list[FakeMove] = field(default_factory=list)
     registered: set[str] = field(default_factory=set)
 
     def dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
@@ -127,15 +139,15 @@ class FakeLibrary:
     def committed(self) -> tuple[Position, int, int]:
         return self.position, self.sequence, self.epoch
 
-    def plan_move(self, offset: int) -> Move:
+    def plan_move(self, offset: int) -> FakeMove:
         again, skipped = max(0, 8 - offset), max(0, offset - 8)
-        return Move(self.position, self.sequence, self.epoch, Position(offset), again, 0, skipped)
+        return FakeMove(self.position, self.sequence, self.epoch, Position(offset), again, 0, skipped)
 
-    def plan_again(self, row_ids: Sequence[int]) -> Move:
+    def plan_again(self, row_ids: Sequence[int]) -> FakeMove:
         proposed = self.position.without(OffsetRange(row_id, row_id + 1) for row_id in row_ids)
-        return Move(self.position, self.sequence, self.epoch, proposed, len(row_ids), 0, 0)
+        return FakeMove(self.position, self.sequence, self.epoch, proposed, len(row_ids), 0, 0)
 
-    def make_move(self, move: Move) -> None:
+    def make_move(self, move: FakeMove) -> None:
         self.moves.append(move)
         self.position, self.epoch = move.proposed, self.epoch + 1
 
