@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,12 +80,38 @@ class FakeMove:
     num_skipped: int
 
 
+def rejection(row_id: int) -> dict[str, Any]:
+    score = {"stage": "motion_filter", "name": "motion_mean_magnitude", "value": 0.01, "method": "farneback"}
+    clip_of_it = {
+        "clip_id": f"{row_id:032x}",
+        "clip_index": 0,
+        "start_s": 0.0,
+        "end_s": 2.0,
+        "kept": False,
+        "rejected_by": "motion_filter",
+        "reason": "motion_below_min",
+        "scores": [score | {"model_id": None, "model_revision": None}],
+    }
+    return {
+        "source_row_id": row_id,
+        "video_id": f"v{row_id}",
+        "source_uri": f"file:///videos/{row_id}.mp4",
+        "status": "rejected",
+        "duration_s": 2.0,
+        "num_clips_rejected": 1,
+        "clips": [clip_of_it],
+        "run": 1,
+        "processed_at": NOON,
+    }
+
+
 @dataclass
 class FakeLibrary:
     """Tables in memory, as far as the API looks at them."""
 
     clip_list: list[ClipRecord] = field(default_factory=lambda: [clip(n) for n in range(5)])
     letters: list[dict[str, Any]] = field(default_factory=lambda: [letter(n) for n in (7, 3, 1)])
+    rejections: list[dict[str, Any]] = field(default_factory=lambda: [rejection(5)])
     position: Position = field(default_factory=lambda: Position(8))
     sequence: int = 4
     epoch: int = 2
@@ -102,8 +128,12 @@ class FakeLibrary:
             and wanted.error_class in (None, row["failure_class"])
         ][:limit]
 
+    def rejected(self, before: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        return [row for row in self.rejections if row["source_row_id"] < before][:limit], None
+
     def audit(self) -> AuditReport | None:
-        return None if self.is_auditing else AuditReport(10, 8, 5, 2, 0, 0, 0, 0, 0, ())
+        counts: dict[str, Any] = {item.name: 0 for item in fields(AuditReport)}
+        return None if self.is_auditing else AuditReport(**counts | {"details": ()})
 
     def raw_video(self, row_id: int) -> RawVideo | None:
         return make_video(row_id) if row_id < 10 else None
