@@ -9,11 +9,12 @@ from pathlib import Path
 
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
-from consumers.lag import LagPolicy, ObservedState
+from consumers.lag import LagPolicy
 from consumers.ports import ControlStore, Observer
 from consumers.reports import RunReport
 from service import wiring
 from service.activity import ConsumerActivity, Observers
+from service.api import pages
 from service.api.app import create_app
 from service.api.security import Authenticator
 from service.api.server import ApiServer
@@ -84,7 +85,12 @@ class ControlPlane:
             started_at=self._clock.now(),
             secure_cookies=api.tls_key is not None or api.insecure_behind_proxy,
         )
-        self._app = create_app(services, allowed_hosts=_names(settings), has_tls=api.tls_key is not None)
+        self._app = create_app(
+            services,
+            allowed_hosts=_names(settings),
+            has_tls=api.tls_key is not None,
+            further=(pages.make_router(settings.profile),),
+        )
 
     @property
     def url(self) -> str:
@@ -166,7 +172,7 @@ class _StatePublisher:
     def __call__(self, view: ConsumerView, is_new_state: bool) -> None:
         """Publish one view."""
         telemetry, status = self._telemetry, view.status
-        if is_new_state and status.observed is not ObservedState.ABSENT:
+        if is_new_state:
             telemetry.state_entered(status.observed.value)
         telemetry.desired_state(view.desired.state.value)
         if view.verdict is not None:

@@ -71,12 +71,6 @@ class EventBus:
             for watcher in self._watchers:
                 _hand_over(watcher, None)
 
-    @property
-    def num_watchers(self) -> int:
-        """How many are watching."""
-        with self._lock:
-            return len(self._watchers)
-
     async def watch(self, after_id: int | None, heartbeat_s: float) -> AsyncIterator[Event | None]:
         """Yield remembered events above ``after_id`` (none if None), then new ones; None where there was silence."""
         watcher = _Watcher(asyncio.get_running_loop(), asyncio.Queue())

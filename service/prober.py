@@ -91,8 +91,7 @@ class Prober:
         self._sized_at_s: float | None = None
         self._arrival: tuple[int, datetime | None] = (0, None)
         self._stop = threading.Event()
-        self._probed = threading.Condition()
-        self._num_probes = 0
+        self._lock = threading.Lock()
         self.last_error: str | None = None
         self._thread = threading.Thread(target=self._run, name="prober", daemon=True)
 
@@ -103,7 +102,7 @@ class Prober:
 
     def history(self) -> list[LagPoint]:
         """Return the last hour, one point every ten seconds, the oldest first."""
-        with self._probed:
+        with self._lock:
             return list(self._history)
 
     def probe_once(self) -> Probe:
@@ -150,13 +149,6 @@ class Prober:
         if self._thread.is_alive():
             self._thread.join()
 
-    def wait_for_next(self, timeout_s: float) -> bool:
-        """Return once a probe that began after this call has ended; False when none has within ``timeout_s``."""
-        with self._probed:
-            # The probe that may be under way began before.
-            wanted = self._num_probes + 2
-            return self._probed.wait_for(lambda: self._num_probes >= wanted, timeout_s)
-
     @property
     def is_alive(self) -> bool:
         """Whether the probing thread lives."""
@@ -172,13 +164,10 @@ class Prober:
                     _log.exception("the lag could not be measured")
                 self.last_error = str(error) or type(error).__name__
                 self._on_probe(None)
-            with self._probed:
-                self._num_probes += 1
-                self._probed.notify_all()
             self._stop.wait(self._interval_s)
 
     def _remember(self, probe: Probe) -> None:
-        with self._probed:
+        with self._lock:
             self._last = probe
             last = self._history[-1] if self._history else None
             if last is None or (probe.at - last.at).total_seconds() >= _HISTORY_STEP_S:

@@ -71,7 +71,6 @@ def lag(probe: Probe | None) -> LagOut | None:
         is_exact=probe.lag.is_exact,
         head_offset=probe.head.next_offset,
         head_snapshot_id=probe.head.snapshot_id,
-        retention_headroom_s=None,
     )
 
 

@@ -92,9 +92,9 @@ BACKLOG = Lag(100, None, 5, 1000.0)
         ({"lag": Lag(1, None, 1, 2.0), "since_commit_s": 3600.0}, Verdict.CURRENT),
         # Resumed a minute ago after a night's pause: it is not stalled, it has only just begun.
         ({"lag": BACKLOG, "since_commit_s": 30_000.0, "since_started_s": 60.0}, Verdict.FALLING_BEHIND),
-        # Nobody hosts it: dead, so no commit comes.
+        # A newer copy took over and died: no commit comes.
         (
-            {"lag": BACKLOG, "observed": ObservedState.ABSENT, "since_commit_s": 900.0, "since_started_s": 1e9},
+            {"lag": BACKLOG, "observed": ObservedState.STOPPED, "since_commit_s": 900.0, "since_started_s": 1e9},
             Verdict.STALLED,
         ),
     ],
