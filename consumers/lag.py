@@ -27,8 +27,6 @@ class ObservedState(StrEnum):
     """It ended on something that a person has to change; it is not tried again by itself."""
     RESTARTING = "restarting"
     """It ended on an error and is started again after a delay."""
-    ABSENT = "absent"
-    """No process that can be asked hosts it."""
 
 
 class Verdict(StrEnum):

@@ -90,9 +90,6 @@ class LagOut(_Out):
     is_exact: bool = Field(description="False: the row's snapshot has expired, so it is at least so old.")
     head_offset: int
     head_snapshot_id: int | None
-    retention_headroom_s: float | None = Field(
-        None, description="Only for sources read snapshot by snapshot; row ids lose nothing to expiry."
-    )
 
 
 class LagPointOut(_Out):
