@@ -190,6 +190,11 @@ def _handler_of(store: FaultyStore) -> type[BaseHTTPRequestHandler]:
             else:
                 self._answer(status, answered, content)
 
+        def handle_expect_100(self) -> bool:
+            is_welcome = super().handle_expect_100()
+            self.wfile.flush()
+            return is_welcome
+
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
 
         def _read_body(self) -> bytes:

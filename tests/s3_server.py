@@ -9,6 +9,10 @@ from types import TracebackType
 import boto3
 from botocore.config import Config
 
+from consumers.paimon.catalog import CatalogConfig, open_catalog
+from consumers.paimon.tables import create_tables
+from tests.warehouse import NAMES
+
 _SERVE = """
 import sys
 from moto.server import ThreadedMotoServer
@@ -30,6 +34,13 @@ def catalog_options(endpoint: str) -> dict[str, str]:
         "s3.region": REGION,
         "s3.path-style-access": "true",
     }
+
+
+def make_s3_warehouse(endpoint: str, bucket: str) -> CatalogConfig:
+    """Create the four tables in ``bucket``, through the store at ``endpoint``."""
+    config = CatalogConfig({"warehouse": f"s3://{bucket}/warehouse", **catalog_options(endpoint)}, "db")
+    create_tables(open_catalog(config), config, NAMES)
+    return config
 
 
 class S3Server:

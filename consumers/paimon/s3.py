@@ -1,0 +1,96 @@
+"""One way to an S3-compatible store for what pypaimon's file system has not: conditional puts, and listings that go on.
+
+Reads Paimon's own catalog options, so that both ways lead to the same store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from urllib.parse import urlparse
+
+from obstore.store import S3Store
+
+from consumers.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config
+
+S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
+_PREFIXES = ("s3.", "s3a.", "fs.s3.", "fs.s3a.")
+
+# Small objects and pages of listings only: what takes longer is lost, and is better tried again.
+_CLIENT: ClientConfig = {"timeout": timedelta(seconds=15), "connect_timeout": timedelta(seconds=5)}
+_RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """A bucket, opened, and a key or prefix in it without slashes at either end."""
+
+    store: S3Store
+    scheme: str
+    bucket: str
+    key: str
+    endpoint: str
+
+    def uri(self, key: str) -> str:
+        """Return the URI of another key in the bucket."""
+        return f"{self.scheme}://{self.bucket}/{key}"
+
+
+def is_s3(location: str) -> bool:
+    """Return whether ``location`` is the URI of an S3 object or prefix."""
+    return urlparse(location).scheme.lower() in S3_SCHEMES
+
+
+def open_s3(location: str, options: Mapping[str, str]) -> S3Location:
+    """Return ``location`` (``s3://bucket/key``) opened with Paimon's ``s3.*`` options; nothing is sent yet.
+
+    Without keys in the options they come from the environment or from the role of the pod or the machine.
+
+    Raises:
+        ConfigurationError: the location names no bucket, or the options contradict each other.
+    """
+    scheme, _, rest = location.partition("://")
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise ConfigurationError(f"{location}: names no bucket; an S3 location is s3://bucket/prefix")
+    config: S3Config = {}
+    if access_key := _option(options, "access-key", "access.key", legacy="accessKeyId"):
+        config["access_key_id"] = access_key
+    if secret_key := _option(options, "secret-key", "secret.key", legacy="accessKeySecret"):
+        config["secret_access_key"] = secret_key
+    if token := _option(
+        options, "session-token", "session.token", "security-token", "security.token", legacy="securityToken"
+    ):
+        config["session_token"] = token
+    if region := _option(options, "region"):
+        config["region"] = region
+    is_path_style = "true" in {
+        str(_option(options, name) or "").lower() for name in ("path-style-access", "path.style.access")
+    }
+    # A wildcard certificate does not cover a bucket whose name holds a dot.
+    is_virtual = not is_path_style and "." not in bucket
+    config["virtual_hosted_style_request"] = is_virtual
+    endpoint = _option(options, "endpoint") or ""
+    client: ClientConfig = {**_CLIENT}
+    if endpoint:
+        endpoint = endpoint if "://" in endpoint else f"https://{endpoint}"
+        protocol, _, host = endpoint.rstrip("/").partition("://")
+        config["endpoint"] = f"{protocol}://{bucket}.{host}" if is_virtual else f"{protocol}://{host}"
+        client["allow_http"] = protocol == "http"
+    try:
+        store = S3Store(bucket, config=config, client_options=client, retry_config=_RETRY)
+    except Exception as error:
+        raise ConfigurationError(f"{location}: the s3.* options do not fit: {' '.join(str(error).split())}") from error
+    return S3Location(store, scheme, bucket, key.strip("/"), endpoint or "AWS")
+
+
+def _option(options: Mapping[str, str], *names: str, legacy: str = "") -> str | None:
+    """Return the option as pypaimon finds it: under any of its prefixes and spellings."""
+    keys = [f"fs.s3.{legacy}"] if legacy else []
+    keys += [prefix + name for prefix in _PREFIXES for name in names]
+    return next((options[key] for key in keys if options.get(key)), None)

@@ -1,0 +1,57 @@
+"""Whatever the storage: a commit that was acknowledged is in the table, and no commit is there twice."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.paimon.catalog import CatalogConfig
+from tests.faulty_store import Fault, FaultyStore, random_faults
+from tests.s3_server import S3Server, make_s3_warehouse
+from tests.warehouse import NAMES, make_warehouse, rows_of, table
+
+_NUM_WRITERS, _NUM_COMMITS = 3, 5
+
+
+@pytest.fixture(params=["disk", "s3", "s3_that_loses_answers"])
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CatalogConfig]:
+    if request.param == "disk":
+        yield make_warehouse(tmp_path / "warehouse")
+        return
+    server: S3Server = request.getfixturevalue("s3_server")
+    bucket = server.make_bucket(f"publishers-{request.param.replace('_', '-')}")
+    if request.param == "s3":
+        yield make_s3_warehouse(server.endpoint, bucket)
+        return
+    with FaultyStore(server.port, delay_s=0.05) as store:
+        made = make_s3_warehouse(store.endpoint, bucket)
+        rates = {Fault.CUT_AFTER: 0.2, Fault.ERROR_AFTER: 0.2, Fault.REFUSE: 0.1, Fault.DELAY: 0.1}
+        store.plan = random_faults(7, rates, lambda request: request.is_publish)
+        yield made
+        assert store.counts[Fault.CUT_AFTER] + store.counts[Fault.ERROR_AFTER] > 3
+
+
+def test_processes_that_append_at_the_same_time_lose_nothing_they_were_promised(config: CatalogConfig) -> None:
+    options = json.dumps(dict(config.options))
+    command = [sys.executable, "-m", "tests.publishing_writer", options]
+    writers = [
+        subprocess.Popen([*command, str(writer), str(_NUM_COMMITS)], stdout=subprocess.PIPE)
+        for writer in range(_NUM_WRITERS)
+    ]
+    # Read in turn: an answer is far shorter than a pipe.
+    answers = [json.loads(writer.communicate(timeout=120)[0]) for writer in writers]
+    acknowledged = {row_id for done, _ in answers for row_id in done}
+    uncertain = {row_id for _, unknown in answers for row_id in unknown}
+
+    found = Counter(row["source_row_id"] for row in rows_of(config, NAMES.ledger, ["source_row_id"]))
+    assert set(found.values()) == {1}
+    assert acknowledged <= set(found) <= acknowledged | uncertain
+    assert not uncertain
+    latest = table(config, NAMES.ledger).snapshot_manager().get_latest_snapshot()
+    assert latest.id == len(found) == _NUM_WRITERS * _NUM_COMMITS
