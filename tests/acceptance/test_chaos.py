@@ -1,0 +1,39 @@
+"""A small round of the chaos benchmark: every step of the commit protocol once, two copies, and sleepers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_ROOT = Path(__file__).resolve().parents[2]
+SEED = os.environ.get("SLUICE_TEST_SEED", "20261124")
+_EXACTLY_ONCE = {"missing": 0, "duplicated": 0, "clips_missing": 0, "clips_duplicated": 0, "crashed": 0}
+
+
+def _chaos(folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.chaos", "--json", "--seed", SEED, *arguments],
+        cwd=_ROOT,
+        env={**os.environ, "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+    *rounds, totals = [json.loads(line) for line in done.stdout.splitlines()] or [{}]
+    assert done.returncode == 0, f"seed {SEED}: {totals} {done.stderr}"
+    return rounds, totals
+
+
+def test_service_killed_at_every_step_doubled_and_put_to_sleep_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    rounds, totals = _chaos(tmp_path, "--kills", "15")
+    assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
+    assert totals["kills"] >= 15
+    assert totals["at_step"] >= 9
+    assert totals["fenced"] >= 1
+    assert totals["rows"] == 6 * len(rounds)
+    assert list(tmp_path.iterdir()) == []
