@@ -5,18 +5,24 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
+import obstore
 import pyarrow.fs as pafs
 from pypaimon.common.file_io import FileIO
 from pypaimon.common.options import Options
 
-from consumers.errors import ConfigurationError
+from consumers.errors import ConfigurationError, SluiceError
 from consumers.media.allow_list import file_uri, local_path
+from consumers.paimon.s3 import S3Location, is_s3, list_pages, open_s3
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
 
 MEDIA_SUFFIXES = frozenset(
     {
@@ -46,7 +52,7 @@ MEDIA_SUFFIXES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """One object in a store. ``etag`` changes when the object does; for files it is ``size-mtime_ns``."""
+    """One object in a store. ``etag`` changes when the object does; it is ``size-mtime_ns`` where there is none."""
 
     uri: str
     size_bytes: int
@@ -84,26 +90,31 @@ def expand(items: Sequence[str], options: Mapping[str, str] | None = None) -> It
 
 def _local(item: str, path: Path) -> Iterator[ObjectInfo]:
     if path.is_file():
-        yield _file_info(path)
+        yield file_info(path)
     elif path.is_dir():
-        yield from map(_file_info, _media_files(path.rglob("*")))
+        yield from map(file_info, _media_files(path.rglob("*")))
     elif glob.has_magic(str(path)):
         matches = [Path(match) for match in glob.glob(str(path), recursive=True)]  # noqa: PTH207  absolute patterns
         if not matches:
             raise ConfigurationError(f"{item}: the pattern matches nothing")
-        yield from map(_file_info, _media_files(matches))
+        yield from map(file_info, _media_files(matches))
     else:
         raise ConfigurationError(f"{item}: does not exist; give a file, a folder, a glob or an s3:// URI")
 
 
 def _media_files(paths: Any) -> list[Path]:
     return sorted(
-        (path for path in paths if path.suffix.lower() in MEDIA_SUFFIXES and path.is_file()),
+        (path for path in paths if is_media(path.name) and path.is_file()),
         key=lambda path: _natural(str(path)),
     )
 
 
-def _file_info(path: Path) -> ObjectInfo:
+def file_info(path: Path) -> ObjectInfo:
+    """Return what the disk says of one file.
+
+    Raises:
+        ConfigurationError: it is not there (any more), or cannot be read.
+    """
     try:
         stat = path.stat()
     except OSError as error:
@@ -113,27 +124,57 @@ def _file_info(path: Path) -> ObjectInfo:
 
 
 def _remote(item: str, options: Mapping[str, str]) -> Iterator[ObjectInfo]:
-    parsed = urlparse(item)
     try:
-        file_io = FileIO.get(item, Options(dict(options)))
-        status = file_io.get_file_status(item)
-        if status.type == pafs.FileType.File:
-            yield _remote_info(item, status)
-            return
-        root = f"{parsed.scheme}://"
-        pending, found = [item], []
-        while pending:
-            for entry in file_io.list_status(pending.pop()):
-                if entry.type == pafs.FileType.Directory:
-                    pending.append(root + entry.path)
-                elif Path(entry.path).suffix.lower() in MEDIA_SUFFIXES:
-                    found.append((root + entry.path, entry))
+        found = list(_on_s3(open_s3(item, options)) if is_s3(item) else walk(item, options))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{item}: does not exist") from error
-    except (OSError, ValueError, ImportError) as error:
+    except SluiceError:
+        raise
+    except Exception as error:
         raise ConfigurationError(f"{item}: cannot be read: {' '.join(str(error).split())}") from error
-    for uri, entry in sorted(found, key=lambda pair: _natural(pair[0])):
-        yield _remote_info(uri, entry)
+    yield from sorted(found, key=lambda info: _natural(info.uri))
+
+
+def _on_s3(location: S3Location) -> Iterator[ObjectInfo]:
+    if location.key:
+        with suppress(FileNotFoundError):
+            yield s3_info(location, obstore.head(location.store, location.key))
+            return
+    for page in list_pages(location):
+        yield from (s3_info(location, meta) for meta in page if is_media(meta["path"]))
+
+
+def s3_info(location: S3Location, meta: ObjectMeta) -> ObjectInfo:
+    """Return what a listing says of one object of S3."""
+    etag = (meta["e_tag"] or f"{meta['size']}-{meta['last_modified'].isoformat()}").strip('"')
+    return ObjectInfo(location.uri(meta["path"]), meta["size"], etag, meta["last_modified"].astimezone(UTC))
+
+
+def walk(item: str, options: Mapping[str, str]) -> Iterator[ObjectInfo]:
+    """Yield the object ``item``, or the media files below it, through pypaimon's file system for its scheme.
+
+    Raises:
+        FileNotFoundError: there is no such object or folder.
+        Exception: what the store raised.
+    """
+    file_io = FileIO.get(item, Options(dict(options)))
+    status = file_io.get_file_status(item)
+    if status.type == pafs.FileType.File:
+        yield _remote_info(item, status)
+        return
+    root = f"{urlparse(item).scheme}://"
+    pending = [item]
+    while pending:
+        for entry in file_io.list_status(pending.pop()):
+            if entry.type == pafs.FileType.Directory:
+                pending.append(root + entry.path)
+            elif is_media(entry.path):
+                yield _remote_info(root + entry.path, entry)
+
+
+def is_media(name: str) -> bool:
+    """Return whether a file or object of this name is looked at where a folder is searched."""
+    return PurePosixPath(name).suffix.lower() in MEDIA_SUFFIXES
 
 
 def _remote_info(uri: str, status: Any) -> ObjectInfo:

@@ -5,20 +5,24 @@ Reads Paimon's own catalog options, so that both ways lead to the same store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
+import obstore
+from obstore.exceptions import InvalidPathError
 from obstore.store import S3Store
 
 from consumers.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
+_PAGE = 1000
 _PREFIXES = ("s3.", "s3a.", "fs.s3.", "fs.s3a.")
 
 # Small objects and pages of listings only: what takes longer is lost, and is better tried again.
@@ -87,6 +91,27 @@ def open_s3(location: str, options: Mapping[str, str]) -> S3Location:
     except Exception as error:
         raise ConfigurationError(f"{location}: the s3.* options do not fit: {' '.join(str(error).split())}") from error
     return S3Location(store, scheme, bucket, key.strip("/"), endpoint or "AWS")
+
+
+def list_pages(location: S3Location, after: str | None = None) -> Iterator[Sequence[ObjectMeta]]:
+    """Yield what lies under ``location``, taken as a folder, in the order of keys, page by page.
+
+    Args:
+        location: the folder; an empty key is the whole bucket.
+        after: only keys that sort after this one; the store seeks, and nothing before it is listed.
+
+    Raises:
+        ConfigurationError: an object's name cannot be dealt with.
+        Exception: what the store raised; ``FileNotFoundError`` where there is no such bucket.
+    """
+    try:
+        yield from obstore.list(location.store, location.key or None, offset=after, chunk_size=_PAGE)
+    except InvalidPathError as error:
+        name = str(error).split("\n", 1)[0]
+        raise ConfigurationError(
+            f"{location.uri(location.key)}: holds an object whose name has an empty part, '.' or '..' between slashes, "
+            f"which cannot be listed: {name}; rename it, or name folders beside it"
+        ) from error
 
 
 def _option(options: Mapping[str, str], *names: str, legacy: str = "") -> str | None:
