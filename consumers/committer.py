@@ -8,6 +8,7 @@ from consumers.ports import Clock, CommitBatch, CommitReceipt, Sink
 from consumers.retry import StorePatience
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo
+from schemas.shards import Share
 
 
 class Committer:
@@ -34,6 +35,7 @@ class Committer:
         self._pending: CommitBatch | None = None
         self._pending_bytes = 0
         self.position = Position()
+        self.share = Share()
         self.sequence = 0
         self.last_error: str | None = None
 
@@ -49,7 +51,7 @@ class Committer:
             self._note_failure(error)
             return False
         self._note_success()
-        self.position, self.sequence = recovered.position, recovered.sequence
+        self.position, self.sequence, self.share = recovered.position, recovered.sequence, recovered.share
         return True
 
     def add(self, video: ProcessedVideo) -> None:

@@ -102,7 +102,7 @@ def measure_lag(
         mean_bytes: mean size of uncommitted objects.
         now: timezone-aware.
     """
-    records = head.next_offset if last is None else last.position.num_missing(head.next_offset)
+    records = head.next_offset if last is None else last.share.num_missing(last.position, head.next_offset)
     if records == 0 or oldest is None or head.snapshot_id is None:
         return Lag(records, 0 if records == 0 else None, 0, 0.0)
     return Lag(

@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
 from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRange, VideoOutcome, VideoTask
+from schemas.shards import EVERYTHING, Share
 
 
 class Clock(Protocol):
@@ -70,12 +71,14 @@ class Recovered:
         ledgered: what the ledger holds; includes ``position``.
         sequence: sequence number of the last commit of this consumer, 0 when there is none.
         epoch: this incarnation's epoch, above that of every earlier one.
+        share: which offsets are this shard's to do.
     """
 
     position: Position
     ledgered: Position
     sequence: int
     epoch: int
+    share: Share = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,7 @@ class CommitMark:
     epoch: int
     committed_at: datetime
     snapshot_id: int
+    share: Share = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from consumers.intake import Intake
 from consumers.ports import Clock, Observer, Sink, Source, WorkerPool
 from consumers.reports import Counts, EndReason, Phase, ProcessorStatus, RunReport, SilentObserver
 from consumers.retry import Final, RetryPolicy, StorePatience, Tally
+from consumers.sharding import share_of
 from schemas.records import (
     ProcessedVideo,
     RawVideo,
@@ -187,9 +188,8 @@ class Processor:
             if self._stop_requested:
                 return self._report(EndReason.STOPPED, None, started_s)
             self._collect((self._committer.wake_at_s() or 0.0) - self._clock.monotonic_s())
-        intake = Intake(
-            self._source, self._committer.position, self._clock, self._config.poll_interval_s, self._patience()
-        )
+        source = share_of(self._source, self._committer.share)
+        intake = Intake(source, self._committer.position, self._clock, self._config.poll_interval_s, self._patience())
         while True:
             self._submit_due_retries()
             self._admit(intake)
@@ -245,7 +245,7 @@ class Processor:
                 return
             intake.take()
             if isinstance(item, SkippedRange):
-                self._counts.num_skipped_offsets += len(item.range)
+                self._counts.num_skipped_offsets += 0 if item.is_of_others else len(item.range)
                 self._committer.skip(item.range)
                 continue
             self._counts.num_admitted += 1
@@ -401,6 +401,6 @@ class Processor:
             num_abandoned=len(self._in_flight),
             sequence=self._committer.sequence,
             position=position,
-            lag=None if head_offset is None else position.num_missing(head_offset),
+            lag=None if head_offset is None else self._committer.share.num_missing(position, head_offset),
             wall_s=self._clock.monotonic_s() - started_s,
         )

@@ -45,10 +45,22 @@ class BlobReference:
     length_bytes: int = WHOLE_OBJECT
 
 
+class RowKind(StrEnum):
+    """What a row of a changelog says of its video."""
+
+    INSERT = "+I"
+    UPDATE = "+U"
+    """A new version, which replaces all older ones."""
+    DELETE = "-D"
+    """A takedown: no clip of the video may stand any longer."""
+
+
 @dataclass(frozen=True, slots=True)
 class RawVideo:
-    """One row of the raw table.
+    """One row of the raw table, or of its changelog.
 
+    ``key`` identifies the video across its versions; None where the table has no primary key, so that each row is a
+    video of its own.
     ``blob`` is None where the row's video column is null or cannot be understood; ``defect`` then says why, and the
     row is dead-lettered with that message.
     """
@@ -63,13 +75,19 @@ class RawVideo:
     etag: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     defect: str | None = None
+    row_kind: RowKind = RowKind.INSERT
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedRange:
-    """Offsets that hold no row any more (deleted, or never assigned): finished without a ledger row, but counted."""
+    """Offsets that hold no row any more (deleted, or never assigned): finished without a ledger row, but counted.
+
+    ``is_of_others``: they hold rows, which are another shard's, or were finished before the shards changed.
+    """
 
     range: OffsetRange
+    is_of_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +245,8 @@ class StageTiming:
 class VideoOutcome:
     """What became of one video: its clips, or the failure that ended it (then no clips).
 
-    ``bytes_read`` counts bytes fetched from the object store.
+    ``bytes_read`` counts bytes fetched from the object store. ``is_takedown``: there was nothing to process, the video
+    was deleted from the source.
     """
 
     media: MediaInfo | None = None
@@ -235,10 +254,13 @@ class VideoOutcome:
     failure: Failure | None = None
     timings: tuple[StageTiming, ...] = ()
     bytes_read: int = 0
+    is_takedown: bool = False
 
     @property
     def status(self) -> VideoStatus:
         """The one word for the ledger."""
+        if self.is_takedown:
+            return VideoStatus.RETIRED
         if self.failure is not None:
             return VideoStatus.FAILED
         return VideoStatus.CURATED if any(clip.kept for clip in self.clips) else VideoStatus.REJECTED
@@ -262,6 +284,8 @@ class VideoStatus(StrEnum):
     """It was processed, and no clip was kept."""
     FAILED = "failed"
     """It could not be processed: a dead letter."""
+    RETIRED = "retired"
+    """It was deleted from the source; its clips are taken out of the curated table."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,9 @@ PROPERTY_SOURCE = "sluice.source"
 PROPERTY_EPOCH = "sluice.epoch"
 PROPERTY_SEQUENCE = "sluice.sequence"
 PROPERTY_POSITION = "sluice.position"
+PROPERTY_SHARD = "sluice.shard"
+PROPERTY_BASES = "sluice.bases"
+PROPERTY_REPLAYS = "sluice.replays"
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,10 @@ LEDGER = TableSpec(
             _required("source_row_id", pa.int64()),
             pa.field("source_snapshot_id", pa.int64()),
             pa.field("source_committed_at", _TIME),
+            # +I, +U or -D, and the primary key as text, where the source is a table with a primary key: the newest
+            # row of a key is the one whose clips stand in the curated table.
+            _required("row_kind", _TEXT),
+            pa.field("source_key", _TEXT),
             _required("video_id", _TEXT),
             pa.field("source_uri", _TEXT),
             pa.field("source_offset_bytes", pa.int64()),

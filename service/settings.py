@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 
 from consumers.errors import ConfigurationError
 from schemas.profile import Limits, Profile
+from schemas.shards import Shard
 
 DEFAULT_PATH = Path("sluice.toml")
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
@@ -64,6 +65,12 @@ class ConsumerSettings(_Section):
     """The consumer loop."""
 
     id: str = Field("default", pattern=_NAME, description="Identity of the consumer: its position belongs to this id.")
+    shard: str = Field(
+        "0/1",
+        pattern=r"^\d{1,4}/\d{1,4}$",
+        description="Which part of the rows this process does, as i/n: those whose row id divided by n leaves i. The "
+        "number of shards is changed with `sluice rescale`.",
+    )
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
     max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")
@@ -77,6 +84,11 @@ class ConsumerSettings(_Section):
     store_outage_s: float = Field(
         300.0, ge=0, description="How long a store that does not answer is waited for before the consumer fails."
     )
+
+    @field_validator("shard")
+    @classmethod
+    def _shard_exists(cls, value: str) -> str:
+        return str(Shard.parse(value))
 
 
 class PoolSettings(_Section):

@@ -22,8 +22,10 @@ from consumers.paimon.progress import PaimonProgress
 from consumers.paimon.raw_writer import RegisterReport
 from consumers.paimon.raw_writer import register as register_objects
 from consumers.paimon.reposition import Repositioner
+from consumers.paimon.rescale import Rescaler, RescaleReport
 from consumers.paimon.row_source import RowIdSource
 from consumers.paimon.sink import PaimonSink
+from consumers.paimon.staging import PaimonStaging
 from consumers.paimon.story import StoryReader
 from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
 from consumers.paimon.tables import create_tables as create_paimon_tables
@@ -32,6 +34,7 @@ from consumers.ports import ControlStore, Observer, ProgressReader, Sink, Source
 from consumers.processor import Processor, ProcessorConfig
 from consumers.retry import RetryPolicy
 from consumers.stages.curate import VideoCurator
+from schemas.shards import Shard
 from service.settings import Settings
 
 
@@ -71,6 +74,11 @@ def create_tables(settings: Settings, *, create_warehouse: bool) -> CreatedTable
     return create_paimon_tables(catalog, config, table_names(settings), raw_columns(settings))
 
 
+def shard(settings: Settings) -> Shard:
+    """Return which part of the rows this process does."""
+    return Shard.parse(settings.consumer.shard)
+
+
 def allow_list(settings: Settings) -> AllowList:
     """Return what may be read: the warehouse, and what the settings name."""
     return AllowList((settings.catalog.warehouse, *settings.input.allow))
@@ -79,7 +87,8 @@ def allow_list(settings: Settings) -> AllowList:
 def processor_factory(settings: Settings) -> Callable[[], VideoProcessor]:
     """Return a picklable factory of what a worker runs."""
     opener = PaimonBlobOpener(catalog_config(settings).options, allow_list(settings))
-    return partial(VideoCurator, opener, settings.profile, settings.limits, SystemClock())
+    staging = PaimonStaging(catalog_config(settings), settings.tables.curated, settings.consumer.id, shard(settings))
+    return partial(VideoCurator, opener, settings.profile, settings.limits, SystemClock(), staging=staging)
 
 
 def build_source(settings: Settings) -> Source:
@@ -102,12 +111,15 @@ def build_sink(settings: Settings) -> Sink:
     Raises:
         ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely.
     """
-    return PaimonSink(catalog_config(settings), table_names(settings), settings.consumer.id, settings.profile)
+    return PaimonSink(
+        catalog_config(settings), table_names(settings), settings.consumer.id, settings.profile, shard=shard(settings)
+    )
 
 
 def build_pool(settings: Settings) -> WorkerPool:
     """Return the worker pool, not started."""
     replicas = settings.pool.replicas or os.cpu_count() or 1
+    part = shard(settings)
     factory = processor_factory(settings)
     if settings.pool.kind == "inline":
         return InlinePool(factory, num_workers=replicas)
@@ -117,7 +129,8 @@ def build_pool(settings: Settings) -> WorkerPool:
     return RayServePool(
         factory,
         RayPoolConfig(
-            app_name=f"sluice-{settings.consumer.id}",
+            # Shards may share one cluster.
+            app_name=f"sluice-{settings.consumer.id}" + ("" if part.is_whole else f"-{part.index}-of-{part.count}"),
             address=settings.pool.address,
             num_replicas=replicas,
             num_cpus_per_replica=settings.pool.cpus_per_replica,
@@ -225,7 +238,13 @@ def progress_reader(settings: Settings) -> ProgressReader:
     Raises:
         ConfigurationError: a table is missing or does not fit.
     """
-    return PaimonProgress(catalog_config(settings), table_names(settings), settings.consumer.id, raw_columns(settings))
+    return PaimonProgress(
+        catalog_config(settings),
+        table_names(settings),
+        settings.consumer.id,
+        raw_columns(settings),
+        shard(settings),
+    )
 
 
 def story_reader(settings: Settings) -> StoryReader:
@@ -243,4 +262,14 @@ def repositioner(settings: Settings) -> Repositioner:
     Raises:
         ConfigurationError: a table is missing.
     """
-    return Repositioner(catalog_config(settings), table_names(settings), settings.consumer.id)
+    return Repositioner(catalog_config(settings), table_names(settings), settings.consumer.id, shard(settings))
+
+
+def rescale(settings: Settings, count: int) -> RescaleReport:
+    """Divide the configured consumer into ``count`` shards.
+
+    Raises:
+        ConfigurationError: the number is out of range, the consumer has never run, or a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    return Rescaler(catalog_config(settings), table_names(settings), settings.consumer.id).rescale(count)

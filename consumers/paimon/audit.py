@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.fence import newest_marker
+from consumers.paimon.fence import read_division
 from consumers.paimon.ledger_index import LedgerIndex, as_ranges, contained, curated_digests
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
 from consumers.paimon.scan import ROW_ID, stream
 from consumers.paimon.tables import TableNames
 from schemas.positions import OffsetRange, Position
+from schemas.shards import Base, Share
 
 MAX_DETAILS = 20
 
@@ -31,9 +32,10 @@ class AuditReport:
         pending: raw rows that the consumer's position does not cover yet; not an error.
         missing: raw rows that the position covers and the ledger does not hold.
         duplicated: ledger rows beyond one per source row and run.
-        unaccounted: clips that no ledger row of a latest run claims.
+        unaccounted: clips that no ledger row of a latest run and a newest version claims.
         clips_missing: clips that the ledger says were kept, and that the curated table lacks.
         clips_duplicated: clips beyond one per clip id.
+        clips_retired: kept clips that a newer version or the deletion of their video took out again; not an error.
         details: a bounded list of examples, one sentence each.
     """
 
@@ -46,6 +48,7 @@ class AuditReport:
     unaccounted: int
     clips_missing: int
     clips_duplicated: int
+    clips_retired: int
     details: tuple[str, ...]
 
     @property
@@ -80,18 +83,42 @@ def audit(
         raw_head, curated_head, ledger_head = (
             table.snapshot_manager().get_latest_snapshot() for table in (raw, curated, ledger)
         )
-        walk = newest_marker(curated.snapshot_manager(), consumer, curated_head, 0, MAX_SNAPSHOTS_WALKED)
+        division, _ = read_division(curated.snapshot_manager(), consumer, curated_head, MAX_SNAPSHOTS_WALKED)
         tell(f"reading {names.raw}")
         rows = Position.from_ranges(_existing(raw, raw_head))
         tell(f"reading {names.ledger}")
         index = LedgerIndex.read(ledger, ledger_head, consumer, source)
         tell(f"reading {names.curated}")
         found = curated_digests(curated, curated_head, consumer, source)
-    if walk.marker is not None:
-        position: Position | None = walk.marker.position
-    else:
-        position = None if len(index.row_ids) else Position()
-    return _compare(rows, index, found, position)
+    if division is None and len(index.row_ids):
+        return _compare(rows, index, found, None)
+    return _compare(rows, index, found, _Done(() if division is None else division.shards()))
+
+
+class _Done:
+    """What the shards of a consumer have finished between them."""
+
+    def __init__(self, shards: tuple[tuple[Share, Position], ...]) -> None:
+        self._shards = shards
+
+    def covers(self, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return for each of ``offsets`` whether it is finished, (n,) bool."""
+        covered = np.zeros(len(offsets), dtype=np.bool_)
+        for share, position in self._shards:
+            for part in (Base(share.shard, position), *share.bases):
+                is_owned = offsets % part.shard.count == part.shard.index
+                covered |= is_owned & _within(offsets, part.position)
+        return covered
+
+
+def _within(offsets: NDArray[np.int64], position: Position) -> NDArray[np.bool_]:
+    ranges = position.ranges()
+    if not ranges:
+        return np.zeros(len(offsets), dtype=np.bool_)
+    starts = np.array([part.start for part in ranges], dtype=np.int64)
+    ends = np.array([part.end for part in ranges], dtype=np.int64)
+    index = np.searchsorted(starts, offsets, side="right") - 1
+    return np.asarray((index >= 0) & (offsets < ends[np.maximum(index, 0)]), dtype=np.bool_)
 
 
 def _existing(raw: Any, head: Any | None) -> Iterator[OffsetRange]:
@@ -99,29 +126,31 @@ def _existing(raw: Any, head: Any | None) -> Iterator[OffsetRange]:
         yield from as_ranges(batch.column(ROW_ID).to_numpy())
 
 
-def _compare(rows: Position, index: LedgerIndex, found: NDArray[np.bytes_], position: Position | None) -> AuditReport:
+def _compare(rows: Position, index: LedgerIndex, found: NDArray[np.bytes_], done: _Done | None) -> AuditReport:
     details: list[str] = []
-    if position is None:
+    if done is None:
         details.append("the consumer's marker has expired: rows without a ledger row are counted as pending")
     ledgered = Position.from_ranges(as_ranges(index.row_ids))
-    without = list(_minus(rows.ranges(), ledgered.ranges()))
-    pending = list(_minus(without, (position or Position()).ranges()))
-    missing = list(_minus(without, pending))
-    details += [f"row {gap.start} is covered by the position but not in the ledger" for gap in missing[:MAX_DETAILS]]
+    without = _offsets(_minus(rows.ranges(), ledgered.ranges()))
+    is_missing = np.zeros(len(without), dtype=np.bool_) if done is None else done.covers(without)
+    missing = without[is_missing]
+    gaps = list(as_ranges(missing))[:MAX_DETAILS]
+    details += [f"row {gap.start} is covered by the position but not in the ledger" for gap in gaps]
 
     pairs = np.stack((index.row_ids, index.runs.astype(np.int64)), axis=1)
     unique, counts = np.unique(pairs, axis=0, return_counts=True)
     repeated = unique[counts > 1][:MAX_DETAILS]
     details += [f"row {row_id} is in the ledger more than once for run {run}" for row_id, run in repeated.tolist()]
 
-    is_latest = index.latest()
-    is_current = is_latest[index.clip_owners]
-    claimed = np.unique(index.clips[is_current])
-    is_lacking = is_current & ~contained(index.clips, found)
-    owners = index.row_ids[index.clip_owners]
     # The ledger is ahead of the curated table while a commit is between the two.
-    due = np.array([position is None or position.covers(int(owner)) for owner in owners[is_lacking]], dtype=np.bool_)
-    lacking = np.unique(index.clips[is_lacking][due]) if len(due) else index.clips[:0]
+    is_done = np.ones(len(index.row_ids), dtype=np.bool_) if done is None else done.covers(index.row_ids)
+    is_latest = index.latest()
+    # A newer version of a video retires the clips of the older ones, at the latest when it is committed itself.
+    is_newest = index.newest_versions()
+    may_stand = is_latest & (index.newest_versions(is_done) | ~is_done)
+    must_stand = is_latest & is_newest & is_done
+    claimed = np.unique(index.clips[may_stand[index.clip_owners]])
+    lacking = np.unique(index.clips[must_stand[index.clip_owners] & ~contained(index.clips, found)])
     details += [f"clip {_shown(digest)} was kept and is not in the curated table" for digest in lacking[:MAX_DETAILS]]
 
     present, copies = np.unique(found, return_counts=True)
@@ -132,14 +161,20 @@ def _compare(rows: Position, index: LedgerIndex, found: NDArray[np.bytes_], posi
         rows=sum(map(len, rows.ranges())),
         ledger_rows=len(index.row_ids),
         clips=len(found),
-        pending=sum(map(len, pending)),
-        missing=sum(map(len, missing)),
+        pending=len(without) - len(missing),
+        missing=len(missing),
         duplicated=int((counts - 1).sum()),
         unaccounted=len(strangers),
         clips_missing=len(lacking),
         clips_duplicated=int((copies - 1).sum()),
+        clips_retired=int((is_latest & ~is_newest)[index.clip_owners].sum()),
         details=tuple(details[:MAX_DETAILS]),
     )
+
+
+def _offsets(ranges: Iterable[OffsetRange]) -> NDArray[np.int64]:
+    parts = [np.arange(part.start, part.end, dtype=np.int64) for part in ranges]
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
 
 
 def _minus(left: Sequence[OffsetRange], right: Sequence[OffsetRange]) -> Iterator[OffsetRange]:

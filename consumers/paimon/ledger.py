@@ -10,13 +10,14 @@ from datetime import datetime
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.fence import newest_marker
+from consumers.paimon.fence import read_division
 from consumers.paimon.ledger_index import of_consumer
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames
 from schemas.positions import Position
 from schemas.records import VideoStatus
+from schemas.shards import Shard, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,37 @@ class FailedVideo:
 
 @dataclass(frozen=True, slots=True)
 class CommittedState:
-    """The newest marker of a consumer in the curated table."""
+    """What a consumer has committed, by the newest markers of its shards in the curated table.
 
-    position: Position
+    Attributes:
+        shards: share and position of each shard that has committed, by index.
+        num_shards: how many there are.
+        sequence: the highest commit number.
+        epoch: the highest.
+        snapshot_id: of the newest commit.
+    """
+
+    shards: tuple[tuple[Share, Position], ...]
+    num_shards: int
     sequence: int
     epoch: int
     snapshot_id: int
+
+    @property
+    def position(self) -> Position:
+        """The position of an undivided consumer; of shards what is below all their watermarks."""
+        if self.num_shards == 1:
+            return self.shards[0][1]
+        if len(self.shards) < self.num_shards:
+            return Position()
+        return Position(min(position.watermark for _, position in self.shards))
+
+    def num_missing(self, end: int) -> int:
+        """Return how many offsets below ``end`` are not finished, over all shards."""
+        seen = {share.shard.index for share, _ in self.shards}
+        unseen = (Share(Shard(index, self.num_shards)) for index in range(self.num_shards) if index not in seen)
+        started = sum(share.num_missing(position, end) for share, position in self.shards)
+        return started + sum(share.num_missing(Position(), end) for share in unseen)
 
 
 class LedgerReader:
@@ -89,10 +115,17 @@ class LedgerReader:
         with store_errors("curated table"):
             manager = self._curated.snapshot_manager()
             latest = manager.get_latest_snapshot()
-            marker = newest_marker(manager, self._consumer, latest, 0, MAX_SNAPSHOTS_WALKED).marker
-        if marker is None:
+            division, _ = read_division(manager, self._consumer, latest, MAX_SNAPSHOTS_WALKED)
+        if division is None:
             return None
-        return CommittedState(marker.position, marker.sequence, marker.epoch, marker.snapshot_id)
+        markers = division.markers
+        return CommittedState(
+            shards=division.shards(),
+            num_shards=division.count,
+            sequence=max(marker.sequence for marker in markers.values()),
+            epoch=max(marker.epoch for marker in markers.values()),
+            snapshot_id=division.newest.snapshot_id,
+        )
 
     def summary(self) -> LedgerSummary:
         """Return the totals; reads every ledger row of the consumer, keeping a few bytes of each.

@@ -1,6 +1,6 @@
 """What the ledger and curated tables say of one consumer, as arrays: the common ground of recovery and audit.
 
-Memory is 12 bytes per ledger row, 24 per kept clip in the ledger and 16 per clip in the curated table, whatever else
+Memory is 28 bytes per ledger row, 24 per kept clip in the ledger and 16 per clip in the curated table, whatever else
 the rows hold.
 """
 
@@ -20,6 +20,7 @@ from consumers.paimon.scan import stream
 from schemas.positions import OffsetRange
 
 _DIGEST_BYTES = 16
+_DIGEST = np.dtype(f"S{_DIGEST_BYTES}")
 _Digests = NDArray[np.bytes_]
 
 
@@ -30,6 +31,7 @@ class LedgerIndex:
     Attributes:
         row_ids: source row id of each ledger row, int64.
         runs: run number of each ledger row, int32.
+        keys: digest of each ledger row's source key, 16 bytes; empty where the source has no keys.
         clip_owners: for each kept clip the index of its ledger row, int64.
         clips: for each kept clip the digest of its id, 16 bytes.
         max_epoch: highest epoch in the rows, 0 without rows.
@@ -38,6 +40,7 @@ class LedgerIndex:
 
     row_ids: NDArray[np.int64]
     runs: NDArray[np.int32]
+    keys: _Digests
     clip_owners: NDArray[np.int64]
     clips: _Digests
     max_epoch: int
@@ -47,19 +50,21 @@ class LedgerIndex:
     def read(cls, ledger: Any, snapshot: Any | None, consumer: str, source: str) -> LedgerIndex:
         """Stream the ledger as of ``snapshot`` (None: empty) and keep what concerns ``consumer`` and ``source``."""
         row_ids, runs = _Chunks(np.int64), _Chunks(np.int32)
-        owners, clips = _Chunks(np.int64), _Chunks(np.dtype(f"S{_DIGEST_BYTES}"))
+        owners, clips, keys = (_Chunks(kind) for kind in (np.int64, _DIGEST, _DIGEST))
         num_rows = max_epoch = max_sequence = 0
-        columns = ("source_row_id", "run", "epoch", "commit_sequence", "clips")
+        columns = ("source_row_id", "run", "epoch", "commit_sequence", "clips", "source_key")
         for batch in stream(ledger, columns, snapshot, of_consumer(consumer, source)):
             row_ids.add(_numpy(batch.column("source_row_id")))
             runs.add(_numpy(batch.column("run")))
             max_epoch = max(max_epoch, pc.max(batch.column("epoch")).as_py() or 0)
             max_sequence = max(max_sequence, pc.max(batch.column("commit_sequence")).as_py() or 0)
+            keys.add(_key_digests(batch.column("source_key")))
             parents, ids = _kept_clips(batch.column("clips"))
             owners.add(parents + num_rows)
             clips.add(digests(ids))
             num_rows += batch.num_rows
-        return cls(row_ids.joined(), runs.joined(), owners.joined(), clips.joined(), max_epoch, max_sequence)
+        found = (row_ids.joined(), runs.joined(), keys.joined(), owners.joined(), clips.joined())
+        return cls(*found, max_epoch, max_sequence)
 
     def latest(self) -> NDArray[np.bool_]:
         """Return for each ledger row whether it is of its source row's latest run, (n,) bool."""
@@ -67,6 +72,18 @@ class LedgerIndex:
         newest = np.zeros(group.max(initial=-1) + 1, dtype=np.int32)
         np.maximum.at(newest, group, self.runs)
         return np.asarray(self.runs == newest[group], dtype=np.bool_)
+
+    def newest_versions(self, among: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """Return for each ledger row whether no row with the same key has a higher offset; always so without a key.
+
+        Args:
+            among: compare with these rows only, (n,) bool.
+        """
+        counted = np.ones(len(self.row_ids), dtype=np.bool_) if among is None else among
+        _, group = np.unique(self.keys, return_inverse=True)
+        newest = np.full(group.max(initial=-1) + 1, -1, dtype=np.int64)
+        np.maximum.at(newest, group[counted], self.row_ids[counted])
+        return np.asarray((self.keys == b"") | (self.row_ids >= newest[group]), dtype=np.bool_)
 
 
 def of_consumer(consumer: str, source: str) -> Any:
@@ -78,7 +95,7 @@ def of_consumer(consumer: str, source: str) -> Any:
 
 def curated_digests(curated: Any, snapshot: Any | None, consumer: str, source: str) -> _Digests:
     """Return the digest of each clip of ``consumer`` in the curated table as of ``snapshot``, sorted, (n,) S16."""
-    chunks = _Chunks(np.dtype(f"S{_DIGEST_BYTES}"))
+    chunks = _Chunks(_DIGEST)
     for batch in stream(curated, ("clip_id",), snapshot, of_consumer(consumer, source)):
         chunks.add(digests(batch.column("clip_id").to_pylist()))
     found = chunks.joined()
@@ -115,6 +132,12 @@ def _digest(clip_id: str) -> bytes:
         except ValueError:
             pass
     return hashlib.blake2b(clip_id.encode(), digest_size=_DIGEST_BYTES).digest()
+
+
+def _key_digests(column: pa.Array) -> _Digests:
+    if column.null_count == len(column):
+        return np.zeros(len(column), dtype=_DIGEST)
+    return np.array([b"" if key is None else _digest(key) for key in column.to_pylist()], dtype=_DIGEST)
 
 
 def _kept_clips(column: pa.ListArray) -> tuple[NDArray[np.int64], list[str]]:

@@ -14,6 +14,7 @@ from consumers.paimon.tables import RawColumns, TableNames
 from consumers.ports import CommitMark, RowOrigin, SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo
+from schemas.shards import WHOLE, Shard, Share
 
 _MAX_ROWS_SAMPLED = 64
 
@@ -29,6 +30,7 @@ class PaimonProgress:
         names: the tables.
         consumer: the consumer's name.
         columns: how the raw table's columns are mapped.
+        shard: whose commits; those of its siblings are passed over.
 
     Raises:
         ConfigurationError: a table is missing or does not fit.
@@ -36,9 +38,15 @@ class PaimonProgress:
     """
 
     def __init__(
-        self, config: CatalogConfig, names: TableNames, consumer: str, columns: RawColumns | None = None
+        self,
+        config: CatalogConfig,
+        names: TableNames,
+        consumer: str,
+        columns: RawColumns | None = None,
+        shard: Shard = WHOLE,
     ) -> None:
         self._consumer = consumer
+        self._shard = shard
         self._source = RowIdSource(config, names.raw, columns, chunk_rows=_MAX_ROWS_SAMPLED)
         catalog = open_catalog(config)
         self._raw = load_table(catalog, config, names.raw).snapshot_manager()
@@ -62,11 +70,13 @@ class PaimonProgress:
                 return None
             if latest.id < self._seen_id:
                 self._seen_id, self._last = 0, None
-            walk = newest_marker(self._curated, self._consumer, latest, self._seen_id, MAX_SNAPSHOTS_WALKED)
+            walk = newest_marker(
+                self._curated, self._consumer, latest, self._seen_id, MAX_SNAPSHOTS_WALKED, self._is_own
+            )
             if walk.marker is not None:
                 snapshot = read_snapshot(self._curated, walk.marker.snapshot_id)
                 if snapshot is not None:
-                    self._last = _mark(walk.marker, snapshot)
+                    self._last = self._mark(walk.marker, snapshot)
             self._seen_id = int(latest.id)
         return self._last
 
@@ -81,9 +91,22 @@ class PaimonProgress:
                 if snapshot is None or len(found) >= limit:
                     break
                 marker = Marker.of_snapshot(snapshot, self._consumer)
-                if marker is not None:
-                    found.append(_mark(marker, snapshot))
+                if marker is not None and self._is_own(marker):
+                    found.append(self._mark(marker, snapshot))
         return found
+
+    def _is_own(self, marker: Marker) -> bool:
+        return marker.shard.count == self._shard.count and (marker.is_division or marker.shard == self._shard)
+
+    def _mark(self, marker: Marker, snapshot: Any) -> CommitMark:
+        return CommitMark(
+            position=marker.position,
+            sequence=marker.sequence,
+            epoch=marker.epoch,
+            committed_at=snapshot_time(snapshot),
+            snapshot_id=int(snapshot.id),
+            share=Share(self._shard, marker.share.bases),
+        )
 
     def origin(self, offset: int) -> RowOrigin | None:
         """Return the commit of the row at ``offset``: the first snapshot whose next row id is above it.
@@ -135,13 +158,3 @@ class PaimonProgress:
             if isinstance(item, RawVideo) and item.size_bytes is not None
         ]
         return sum(sizes) / len(sizes) if sizes else None
-
-
-def _mark(marker: Marker, snapshot: Any) -> CommitMark:
-    return CommitMark(
-        position=marker.position,
-        sequence=marker.sequence,
-        epoch=marker.epoch,
-        committed_at=snapshot_time(snapshot),
-        snapshot_id=int(snapshot.id),
-    )

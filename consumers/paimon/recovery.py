@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consumers.errors import ConfigurationError
-from consumers.paimon.fence import Marker, newest_marker
+from consumers.paimon.fence import Marker, read_division
 from consumers.paimon.ledger_index import LedgerIndex, as_ranges, contained, curated_digests, of_consumer
 from consumers.paimon.scan import stream
-from schemas.positions import Position
+from schemas.positions import OffsetRange, Position
+from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
 
 MAX_SNAPSHOTS_WALKED = 1000
 """Snapshot files read in search of a marker, before the rows are read instead."""
@@ -25,6 +27,12 @@ class Standing:
     sequence: int = 0
     epoch: int = 0
     marker: Marker | None = None
+    share: Share = EVERYTHING
+    replays: Position = field(default_factory=Position)
+
+    def covers(self, offset: int) -> bool:
+        """Return whether ``offset`` is finished, by this shard or before the division changed."""
+        return self.share.covers(self.position, offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,44 +46,59 @@ class LedgerEntry:
 
 @dataclass(frozen=True)
 class Recovery:
-    """Reads back what one consumer has written.
+    """Reads back what one shard of a consumer has written.
 
     Attributes:
         ledger: the pypaimon table.
         curated: the pypaimon table.
         consumer: whose trail.
         source: full name of the raw table that it tails.
+        shard: which part of it.
     """
 
     ledger: Any
     curated: Any
     consumer: str
     source: str
+    shard: Shard = WHOLE
 
     def standing(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
         """Return what ledger and curated table say as of the given snapshots.
 
         Raises:
-            ConfigurationError: the consumer has tailed another source so far.
+            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
         """
         is_ledger_known, ledger = self._marker(self.ledger, ledger_head)
         is_curated_known, curated = self._marker(self.curated, curated_head)
-        if is_ledger_known and is_curated_known:
-            return _of_marker(ledger), _of_marker(curated)
-        by_ledger, by_curated = self.reconcile(ledger_head, curated_head)
-        return (
-            by_ledger if ledger is None else _of_marker(ledger),
-            by_curated if curated is None else _of_marker(curated),
-        )
+        by_rows = None
+        if not (is_ledger_known and is_curated_known):
+            by_rows = self.reconcile(ledger_head, curated_head)
+        return self._standing(ledger, by_rows and by_rows[0]), self._standing(curated, by_rows and by_rows[1])
 
     def _marker(self, table: Any, head: Any | None) -> tuple[bool, Marker | None]:
-        walk = newest_marker(table.snapshot_manager(), self.consumer, head, 0, MAX_SNAPSHOTS_WALKED)
-        if walk.marker is not None and walk.marker.source != self.source:
+        division, is_known = read_division(
+            table.snapshot_manager(), self.consumer, head, MAX_SNAPSHOTS_WALKED, self.shard.index
+        )
+        if division is None:
+            return is_known, None
+        if division.newest.source != self.source:
             raise ConfigurationError(
-                f"consumer {self.consumer} has tailed table {walk.marker.source} so far; give the one on table "
+                f"consumer {self.consumer} has tailed table {division.newest.source} so far; give the one on table "
                 f"{self.source} another name"
             )
-        return walk.is_complete, walk.marker
+        if division.count != self.shard.count:
+            raise ConfigurationError(
+                f"consumer {self.consumer}: {self.shard} is not one of its shards: table "
+                f"{table.identifier.get_full_name()} has {division.count}; start it with one of these (0/"
+                f"{division.count} and so on), or change their number with `sluice rescale {self.shard.count}`"
+            )
+        marker = division.markers.get(self.shard.index)
+        return marker is not None or division.is_complete, marker
+
+    def _standing(self, marker: Marker | None, by_rows: Standing | None) -> Standing:
+        if marker is None:
+            return by_rows or Standing(share=Share(self.shard))
+        return standing_of(marker, self.shard)
 
     def reconcile(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
         """Return what the rows say: the ledger covers its rows; curated covers those whose kept clips it holds all.
@@ -88,17 +111,24 @@ class Recovery:
         lacking[index.clip_owners[~present]] = True
         # A superseded run's clips were never meant to stand in the curated table.
         covered = index.row_ids[index.latest() & ~lacking]
-        return (
-            Standing(Position.from_ranges(as_ranges(index.row_ids)), index.max_sequence, index.max_epoch),
-            Standing(Position.from_ranges(as_ranges(covered)), index.max_sequence, index.max_epoch),
+        ledgered, curated = (
+            Standing(self._filled(rows), index.max_sequence, index.max_epoch, share=Share(self.shard))
+            for rows in (index.row_ids, covered)
         )
+        return ledgered, curated
 
-    def entries_between(self, head: Any | None, curated: Position, ledgered: Position) -> dict[int, LedgerEntry]:
+    def _filled(self, row_ids: NDArray[np.int64]) -> Position:
+        own = row_ids[row_ids % self.shard.count == self.shard.index]
+        return self.shard.fill(as_ranges(own // self.shard.count))
+
+    def half_committed(self, head: Any | None, curated: Standing, ledgered: Standing) -> dict[int, LedgerEntry]:
         """Return, by row id, the ledger's latest entry of each row that ``ledgered`` covers and ``curated`` does not.
 
-        These are the rows of a commit that a crash cut in two: as many as one batch holds.
+        These are this shard's rows of a commit that a crash cut in two: as many as one batch holds, and those that are
+        to be processed once more.
         """
-        gaps = list(curated.missing(ledgered.end))
+        end = max((ledgered.position.end, *(base.position.end for base in ledgered.share.bases)))
+        gaps = list(curated.position.missing(end))
         if not gaps:
             return {}
         first, last = gaps[0].start, gaps[-1].end - 1
@@ -111,14 +141,19 @@ class Recovery:
         for batch in stream(self.ledger, ("source_row_id", "run", "status", "clips"), head, in_gaps):
             for row in batch.to_pylist():
                 row_id = row["source_row_id"]
-                if curated.covers(row_id) or (row_id in entries and entries[row_id].run >= row["run"]):
+                if not self.shard.owns(row_id) or curated.covers(row_id):
+                    continue
+                if row_id in entries and entries[row_id].run >= row["run"]:
                     continue
                 kept = frozenset(clip["clip_id"] for clip in row["clips"] or () if clip["kept"])
                 entries[row_id] = LedgerEntry(row["run"], row["status"], kept)
         return entries
 
 
-def _of_marker(marker: Marker | None) -> Standing:
-    if marker is None:
-        return Standing()
-    return Standing(marker.position, marker.sequence, marker.epoch, marker)
+def standing_of(marker: Marker, shard: Shard) -> Standing:
+    """Return what ``marker``, one of ``shard`` or of the division that made it, says of it."""
+    replays = Position.from_ranges(
+        OffsetRange(row_id, row_id + 1) for row_id in owned_part(shard, marker.replays.ranges())
+    )
+    share = Share(shard, marker.share.bases)
+    return Standing(marker.position, marker.sequence, marker.epoch, marker, share, replays)

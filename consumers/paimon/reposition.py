@@ -1,8 +1,9 @@
 """Moving a consumer's position by hand: reading rows again, or leaving rows out.
 
 A row is read again by taking it out of the curated table's position; the ledger's position keeps it. The sink takes
-such a row for one that a crash left half committed: a different outcome becomes a new run in the ledger, the same one
-writes nothing. Rows with clips in the curated table are never taken out, so no clip can stand there twice.
+such a row for one that a crash left half committed, and by the ledger's marker it knows that a person asked for it: the
+outcome becomes a new run in the ledger, even if it is the same again. Rows with clips in the curated table are never
+taken out, so no clip can stand there twice.
 """
 
 from __future__ import annotations
@@ -12,15 +13,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from consumers.errors import FencedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.committer import TableCommitter
 from consumers.paimon.fence import Fence, Marker
 from consumers.paimon.ledger_index import LedgerIndex, as_ranges
-from consumers.paimon.recovery import Recovery
+from consumers.paimon.recovery import Recovery, Standing
 from consumers.paimon.tables import TableNames
 from schemas.positions import OffsetRange, Position
+from schemas.shards import WHOLE, Base, Shard, Share, owned_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Move:
         sequence: number of the last commit; with ``epoch`` it says what the plan was made from.
         epoch: of that commit.
         proposed: what is committed after the change.
+        share: of which shard, and what it has from earlier divisions after the change.
+        read_again: which rows are read again.
         num_read_again: rows that are read again.
         num_left_done: rows that would be read again, and are not because clips of theirs are in the curated table.
         num_skipped: offsets that are never read.
@@ -41,13 +46,15 @@ class Move:
     sequence: int
     epoch: int
     proposed: Position
+    share: Share
+    read_again: Position
     num_read_again: int
     num_left_done: int
     num_skipped: int
 
 
 class Repositioner:
-    """Plans and makes changes of one consumer's position, while no copy of it runs.
+    """Plans and makes changes of the position of one consumer, or of one shard of it, while no copy of it runs.
 
     A copy that runs nevertheless is fenced by the change.
 
@@ -55,19 +62,21 @@ class Repositioner:
         config: the catalog.
         names: the tables.
         consumer: the consumer's name.
+        shard: whose position; rows of other shards are left alone.
 
     Raises:
         ConfigurationError: a table is missing, or its storage has no safe way to publish.
         StoreUnavailableError: the store did not answer.
     """
 
-    def __init__(self, config: CatalogConfig, names: TableNames, consumer: str) -> None:
+    def __init__(self, config: CatalogConfig, names: TableNames, consumer: str, shard: Shard = WHOLE) -> None:
         self._consumer = consumer
+        self._shard = shard
         self._source = f"{config.database}.{names.raw}"
         catalog = open_catalog(config)
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
-        self._recovery = Recovery(self._ledger, self._curated, consumer, self._source)
+        self._recovery = Recovery(self._ledger, self._curated, consumer, self._source, shard)
 
     def to_offset(self, offset: int) -> Move:
         """Plan that everything below ``offset`` is done and everything from there on is not.
@@ -76,9 +85,9 @@ class Repositioner:
             StoreUnavailableError: the store did not answer.
         """
         index = self._index()
-        current, sequence, epoch = self.current()
-        skipped = list(current.missing(offset))
-        return self._plan(current, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
+        curated, sequence, epoch = self._standing()
+        skipped = list(curated.position.missing(offset))
+        return self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
 
     def again(self, row_ids: Sequence[int]) -> Move:
         """Plan that the rows of ``row_ids`` that are done are read again.
@@ -88,7 +97,7 @@ class Repositioner:
         """
         index = self._index()
         wanted = index.row_ids[np.isin(index.row_ids, np.asarray(row_ids, dtype=np.int64))]
-        return self._plan(*self.current(), [], index, wanted)
+        return self._plan(*self._standing(), [], index, wanted)
 
     def current(self) -> tuple[Position, int, int]:
         """Return position, sequence and epoch of the last commit.
@@ -96,11 +105,15 @@ class Repositioner:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
+        curated, sequence, epoch = self._standing()
+        return curated.position, sequence, epoch
+
+    def _standing(self) -> tuple[Standing, int, int]:
         with store_errors(f"position of {self._consumer}"):
             ledger, curated = self._recovery.standing(
                 *(table.snapshot_manager().get_latest_snapshot() for table in (self._ledger, self._curated))
             )
-        return curated.position, max(ledger.sequence, curated.sequence), max(ledger.epoch, curated.epoch)
+        return curated, max(ledger.sequence, curated.sequence), max(ledger.epoch, curated.epoch)
 
     def make(self, move: Move) -> None:
         """Make a planned change, unless anything was committed since it was planned.
@@ -117,14 +130,17 @@ class Repositioner:
                 raise FencedError(f"consumer {self._consumer} has committed since this was planned; plan it again")
             epoch = max(ledger.epoch, curated.epoch) + 1
             skipped = move.proposed.without(move.current.ranges())
-            for table, head, position in (
-                (self._ledger, heads[0], ledger.position.union(skipped.ranges())),
-                (self._curated, heads[1], move.proposed),
+            asked = ledger.replays.union(move.read_again.ranges())
+            for table, head, position, share, replays in (
+                (self._ledger, heads[0], ledger.position.union(skipped.ranges()), ledger.share, asked),
+                (self._curated, heads[1], move.proposed, move.share, Position()),
             ):
-                fence = Fence(self._consumer, user, table.identifier.get_full_name())
+                fence = Fence(self._consumer, user, table.identifier.get_full_name(), self._shard)
                 fence.seen(head)
                 committer = TableCommitter(table, user, fence.check)
-                marker = Marker(self._consumer, self._source, epoch, move.sequence, position, user)
+                marker = Marker(
+                    self._consumer, self._source, epoch, move.sequence, position, user, share=share, replays=replays
+                )
                 committer.publish([], move.sequence, marker.to_properties())
                 committer.close()
 
@@ -135,23 +151,28 @@ class Repositioner:
 
     def _plan(
         self,
-        current: Position,
+        curated: Standing,
         sequence: int,
         epoch: int,
         skipped: Iterable[OffsetRange],
         index: LedgerIndex,
-        wanted: np.ndarray[tuple[int], np.dtype[np.int64]],
+        wanted: NDArray[np.int64],
     ) -> Move:
         with_clips = np.unique(index.row_ids[index.clip_owners])
-        done = np.asarray([row_id for row_id in np.unique(wanted).tolist() if current.covers(row_id)], dtype=np.int64)
-        again = np.setdiff1d(done, with_clips)
+        own = np.unique(wanted[wanted % self._shard.count == self._shard.index])
+        done = np.asarray([row_id for row_id in own.tolist() if curated.covers(row_id)], dtype=np.int64)
+        again = list(as_ranges(np.setdiff1d(done, with_clips)))
+        num_again = sum(map(len, again))
         left_out = list(skipped)
+        bases = (Base(base.shard, base.position.without(again)) for base in curated.share.bases)
         return Move(
-            current=current,
+            current=curated.position,
             sequence=sequence,
             epoch=epoch,
-            proposed=current.union(left_out).without(as_ranges(again)),
-            num_read_again=len(again),
-            num_left_done=len(done) - len(again),
-            num_skipped=sum(map(len, left_out)),
+            proposed=curated.position.union(left_out).without(again),
+            share=Share(self._shard, tuple(bases)),
+            read_again=Position.from_ranges(again),
+            num_read_again=num_again,
+            num_left_done=len(done) - num_again,
+            num_skipped=sum(not curated.covers(row_id) for row_id in owned_part(self._shard, left_out)),
         )

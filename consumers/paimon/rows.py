@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from consumers.paimon.staging import descriptor_of
 from schemas.profile import Profile
 from schemas.records import (
     AESTHETIC_SCORE,
@@ -79,6 +80,8 @@ def _ledger_row(video: ProcessedVideo, run: int, lineage: Lineage) -> dict[str, 
         **_source(video.video),
         **lineage.columns(),
         "source_committed_at": video.video.committed_at,
+        "row_kind": video.video.row_kind.value,
+        "source_key": video.video.key,
         "status": outcome.status.value,
         "num_clips_kept": num_kept,
         "num_clips_rejected": len(outcome.clips) - num_kept,
@@ -158,7 +161,7 @@ def _curated_row(video: ProcessedVideo, clip: ClipOutcome, lineage: Lineage) -> 
         "start_frame": span.start_frame,
         "end_frame": span.end_frame,
         **_score_columns(clip.scores),
-        "clip": cut.data,
+        "clip": cut.data if cut.staged is None else descriptor_of(cut.staged),
         "thumbnail_jpeg": cut.thumbnail_jpeg,
         "cut_method": cut.cut_method.value,
         "num_frames": cut.num_frames,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,13 +18,15 @@ from consumers.errors import FencedError, SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.committer import TableCommitter
 from consumers.paimon.fence import Fence, Marker
-from consumers.paimon.recovery import LedgerEntry, Recovery, Standing
+from consumers.paimon.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
+from consumers.paimon.staging import PaimonStaging
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
-from schemas.positions import Position
+from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
 from schemas.records import ProcessedVideo
+from schemas.shards import WHOLE, Shard, Share
 from schemas.tables import CURATED, LEDGER
 
 STEPS = (
@@ -51,9 +53,16 @@ class _Side:
     table: Any
     fence: Fence
     committer: TableCommitter
-    position: Position = field(default_factory=Position)
-    sequence: int = 0
+    standing: Standing = field(default_factory=Standing)
     is_uncertain: bool = False
+
+    @property
+    def position(self) -> Position:
+        return self.standing.position
+
+    @property
+    def sequence(self) -> int:
+        return self.standing.sequence
 
 
 @dataclass
@@ -76,6 +85,7 @@ class PaimonSink:
         names: the tables; the raw table's name is part of every row's lineage.
         consumer: the consumer's name.
         profile: recorded in every row.
+        shard: which part of the consumer's work this process does.
         on_step: called at each of :data:`STEPS`, for tests of what happens when a process dies there.
 
     Raises:
@@ -90,25 +100,28 @@ class PaimonSink:
         consumer: str,
         profile: Profile,
         *,
+        shard: Shard = WHOLE,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self._consumer = consumer
         self._source = f"{config.database}.{names.raw}"
         self._profile = profile
+        self._shard = shard
         self._on_step = on_step or (lambda step: None)
         self._user = f"sluice-{consumer}-{uuid.uuid4()}"
         self._epoch = 0
         self._is_ledger_claimed = False
         self._pending: _Pending | None = None
         self._half_committed: dict[int, LedgerEntry] = {}
+        self._staging = PaimonStaging(config, names.curated, consumer, shard)
         catalog = open_catalog(config)
         self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
         self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
-        self._recovery = Recovery(self._ledger.table, self._curated.table, consumer, self._source)
+        self._recovery = Recovery(self._ledger.table, self._curated.table, consumer, self._source, shard)
 
     def _side(self, role: str, table: Any, spec: Any) -> _Side:
         check_table(table, spec)
-        fence = Fence(self._consumer, self._user, table.identifier.get_full_name())
+        fence = Fence(self._consumer, self._user, table.identifier.get_full_name(), self._shard)
         return _Side(role, table, fence, TableCommitter(table, self._user, fence.check))
 
     def open(self) -> Recovered:
@@ -118,34 +131,46 @@ class PaimonSink:
         epoch. From then on an older incarnation cannot publish to the table claimed.
 
         Raises:
-            ConfigurationError: the consumer has tailed another source so far.
+            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
             FencedError: copies that start at the same time kept taking over from each other.
             StoreUnavailableError: the store did not answer.
         """
+        stale = self._staging.stale()
         for _ in range(_MAX_CLAIM_ROUNDS):
             self._is_ledger_claimed = self._ledger.is_uncertain = self._curated.is_uncertain = False
             try:
-                return self._claim()
+                recovered = self._claim()
             except FencedError:
                 continue
-        raise FencedError(f"consumer {self._consumer}: other copies of it keep starting; stop all but one")
+            # What was there before the claim is of incarnations that can no longer commit it.
+            self._staging.discard(stale)
+            return recovered
+        raise FencedError(
+            f"consumer {self._consumer}, shard {self._shard}: other copies of it keep starting; stop all but one"
+        )
 
     def _claim(self) -> Recovered:
         ledger, curated = self._recover()
         self._epoch = max(ledger.epoch, curated.epoch) + 1
         sequence = max(ledger.sequence, curated.sequence)
         self._on_step("before_ledger_claim")
-        self._publish(self._ledger, [], sequence, ledger.position.union(curated.position.ranges()))
+        claimed = Standing(
+            ledger.position.union(curated.position.ranges()),
+            share=Share(self._shard, ledger.share.bases + curated.share.bases),
+            replays=ledger.replays,
+        )
+        self._publish(self._ledger, [], sequence, claimed)
         self._is_ledger_claimed = True
         self._on_step("after_ledger_claim")
         # Between the two claims the older incarnation may have finished its commit to the curated table: read again.
         _, curated = self._recover()
         if curated.epoch >= self._epoch:
             raise FencedError
-        self._publish(self._curated, [], sequence, curated.position)
+        self._publish(self._curated, [], sequence, curated)
         self._on_step("after_curated_claim")
         self._read_half_committed()
-        return Recovered(self._curated.position, self._ledger.position, sequence, self._epoch)
+        share = self._curated.standing.share
+        return Recovered(self._curated.position, self._ledger.position, sequence, self._epoch, share)
 
     def _recover(self) -> tuple[Standing, Standing]:
         """Return where ledger and curated table stand, and take their snapshots up to now as seen.
@@ -164,7 +189,7 @@ class PaimonSink:
     def _read_half_committed(self) -> None:
         with store_errors("ledger"):
             head = self._ledger.committer.manager.get_latest_snapshot()
-            self._half_committed = self._recovery.entries_between(head, self._curated.position, self._ledger.position)
+            self._half_committed = self._recovery.half_committed(head, self._curated.standing, self._ledger.standing)
 
     def commit(self, batch: CommitBatch) -> CommitReceipt:
         """Write ledger rows, then clips and position; returns only when both are published.
@@ -187,6 +212,7 @@ class PaimonSink:
         if self._curated.sequence < pending.sequence:
             self._commit_curated(batch, pending)
         self._pending = None
+        self._staging.discard(staged for video in batch.videos for staged in video.outcome.staged)
         return CommitReceipt(
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
         )
@@ -201,8 +227,13 @@ class PaimonSink:
     def _commit_ledger(self, batch: CommitBatch, pending: _Pending) -> None:
         rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video)) is not None]
         pending.num_ledger_rows = len(rows)
-        position = self._ledger.position.union(batch.position.ranges())
-        self._commit_side(self._ledger, pending, position, ledger_rows(rows, self._lineage(pending)))
+        standing = self._ledger.standing
+        after = replace(
+            standing,
+            position=standing.position.union(batch.position.ranges()),
+            replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
+        )
+        self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending)))
         for video, run in rows:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
@@ -210,36 +241,47 @@ class PaimonSink:
     def _run_to_write(self, video: ProcessedVideo) -> int | None:
         """Return the run number for a new ledger row, or None when the ledger has said the same already."""
         row_id = video.video.row_id
-        if not self._ledger.position.covers(row_id):
+        if not self._ledger.standing.covers(row_id):
             return 1
-        if self._curated.position.covers(row_id):
+        if self._curated.standing.covers(row_id):
             return None
         known = self._half_committed.get(row_id)
         if known is None:
             # The ledger's position covers it, but its row is gone or never was: an offset that held no row then.
             return 1
+        if self._ledger.standing.replays.covers(row_id):
+            return known.run + 1
         is_same = known.status == video.outcome.status.value and known.kept == kept_clip_ids(video)
         return None if is_same else known.run + 1
 
     def _commit_curated(self, batch: CommitBatch, pending: _Pending) -> None:
-        videos = [video for video in batch.videos if not self._curated.position.covers(video.video.row_id)]
+        videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
-        self._commit_side(self._curated, pending, batch.position, rows)
+        self._commit_side(self._curated, pending, replace(self._curated.standing, position=batch.position), rows)
         for video in batch.videos:
             self._half_committed.pop(video.video.row_id, None)
 
-    def _commit_side(self, side: _Side, pending: _Pending, position: Position, rows: pa.Table) -> None:
+    def _commit_side(self, side: _Side, pending: _Pending, after: Standing, rows: pa.Table) -> None:
         with store_errors(f"{side.role} table"):
             self._on_step(f"before_{side.role}_write")
             messages = side.committer.write(rows, pending.sequence)
             self._on_step(f"after_{side.role}_write")
-        self._publish(side, messages, pending.sequence, position, step=f"after_{side.role}_publish")
+        self._publish(side, messages, pending.sequence, after, step=f"after_{side.role}_publish")
 
     def _publish(
-        self, side: _Side, messages: list[Any], sequence: int, position: Position, *, step: str | None = None
+        self, side: _Side, messages: list[Any], sequence: int, after: Standing, *, step: str | None = None
     ) -> None:
-        marker = Marker(self._consumer, self._source, self._epoch, sequence, position, self._user)
+        marker = Marker(
+            self._consumer,
+            self._source,
+            self._epoch,
+            sequence,
+            after.position,
+            self._user,
+            share=after.share.pruned(after.position),
+            replays=after.replays,
+        )
         side.fence.committing = None if step is None else sequence
         try:
             side.committer.publish(messages, sequence, marker.to_properties())
@@ -251,9 +293,9 @@ class PaimonSink:
             side.is_uncertain = True
             self._resolve(side)
             own = side.fence.own
-            if own is None or (own.epoch, own.sequence, own.position) != (self._epoch, sequence, position):
+            if own is None or (own.epoch, own.sequence, own.position) != (self._epoch, sequence, after.position):
                 raise StoreUnavailableError(f"{side.role} table: the commit failed: {error}") from error
-        side.position, side.sequence = position, sequence
+        side.standing = standing_of(marker, self._shard)
 
     def _resolve(self, side: _Side) -> None:
         """Learn from the table's own snapshots whether a commit without an answer was published."""
@@ -265,7 +307,7 @@ class PaimonSink:
             side.fence.check(manager, manager.get_latest_snapshot())
         own = side.fence.own
         if own is not None:
-            side.position, side.sequence = own.position, own.sequence
+            side.standing = standing_of(own, self._shard)
         self._read_half_committed()
         side.is_uncertain = False
 

@@ -37,6 +37,9 @@ def _run(
     ] = False,
     pool: PoolOption = None,
     consumer: Annotated[str | None, typer.Option(help="Consumer id, instead of the one in the settings.")] = None,
+    shard: Annotated[
+        str | None, typer.Option(help="Which part of the rows this process does, as i/n, instead of the settings'.")
+    ] = None,
     api: Annotated[
         bool,
         typer.Option(
@@ -55,8 +58,8 @@ def _run(
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}
-    if consumer is not None:
-        overrides["consumer"] = {"id": consumer}
+    if named := {key: value for key, value in {"id": consumer, "shard": shard}.items() if value is not None}:
+        overrides["consumer"] = named
     listen = {"host": host, "port": port, "insecure_behind_proxy": insecure_behind_proxy or None}
     if given := {key: value for key, value in listen.items() if value is not None}:
         overrides["api"] = given
@@ -65,7 +68,7 @@ def _run(
     lines = err if json else out
     observer = LineObserver(lines, each_video=sys.stdout.isatty())
     lines.print(
-        f"consumer {settings.consumer.id}: {settings.tables.database}.{settings.tables.raw} -> "
+        f"consumer {settings.consumer.id}{_shard(settings)}: {settings.tables.database}.{settings.tables.raw} -> "
         f"{settings.tables.database}.{settings.tables.curated}, profile {settings.profile.name} "
         f"({settings.profile.fingerprint}), {settings.pool.kind} pool",
         markup=False,
@@ -86,6 +89,11 @@ def _run(
         out.print(_sentence(report), markup=False)
     if report.reason is EndReason.DRAIN_INCOMPLETE:
         raise typer.Exit(EXIT_INCOMPLETE)
+
+
+def _shard(settings: Settings) -> str:
+    shard = wiring.shard(settings)
+    return "" if shard.is_whole else f", shard {shard}"
 
 
 def _serve(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:

@@ -24,7 +24,8 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
     ledger = wiring.ledger_reader(settings)
     committed = ledger.committed()
     position = committed.position if committed else Position()
-    lag = position.num_missing(head.next_offset)
+    lag = committed.num_missing(head.next_offset) if committed else head.next_offset
+    shards = f", {committed.num_shards} shards" if committed and committed.num_shards > 1 else ""
     summary = ledger.summary()
     videos = {status.value: summary.videos.get(status.value, 0) for status in VideoStatus}
     if json:
@@ -33,6 +34,7 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
                 "consumer": settings.consumer.id,
                 "lag_rows": lag,
                 "head": head.next_offset,
+                "shards": committed.num_shards if committed else 1,
                 "watermark": position.watermark,
                 "sequence": committed.sequence if committed else 0,
                 "epoch": committed.epoch if committed else 0,
@@ -48,7 +50,7 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
     else:
         out.print(
             f"consumer {settings.consumer.id}: {lag} of {head.next_offset} rows behind, commit #{committed.sequence}, "
-            f"epoch {committed.epoch}",
+            f"epoch {committed.epoch}{shards}",
             markup=False,
         )
     out.print(

@@ -13,6 +13,7 @@ from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.reposition import Repositioner
 from consumers.paimon.sink import PaimonSink
 from consumers.ports import CommitBatch, Recovered
+from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo
 from tests.warehouse import NAMES, PROFILE, append_raw, clip_counts, failed, ledger_counts, make_warehouse, processed
@@ -50,8 +51,8 @@ def test_replayed_dead_letter_that_succeeds_is_a_new_run_with_its_clips(
     repositioner.make(move)
     assert list(run(config, [processed(1), failed(3)]).position.missing(6)) == [OffsetRange(1, 2), OffsetRange(3, 4)]
     assert ledger_counts(config)[1, 2] == 1
-    # The same failure again adds nothing.
-    assert ledger_counts(config)[3, 2] == 0
+    # The same failure again is history, too.
+    assert ledger_counts(config)[3, 2] == 1
     assert clip_counts(config) == {0: 1, 1: 1, 2: 1, 5: 1}
     assert audit(config, NAMES, "c1").is_clean
 
@@ -63,6 +64,28 @@ def test_replay_survives_a_crash_before_its_commit(config: CatalogConfig, reposi
     crashed.close()
     run(config, [processed(1)])
     assert ledger_counts(config)[1, 2] == 1
+    assert audit(config, NAMES, "c1").is_clean
+
+
+def test_replayed_row_that_fails_again_leaves_one_new_row_whatever_crashes(
+    config: CatalogConfig, repositioner: Repositioner
+) -> None:
+    repositioner.make(repositioner.again([1]))
+
+    def crash(step: str) -> None:
+        if step == "after_ledger_publish":
+            raise SimulatedCrashError
+
+    crashed = PaimonSink(config, NAMES, "c1", PROFILE, on_step=crash)
+    done = crashed.open().position
+    again = CommitBatch((failed(1),), done.with_offset(1))
+    with pytest.raises(SimulatedCrashError):
+        crashed.commit(again)
+    run(config, [failed(1)])
+    assert [ledger_counts(config)[1, number] for number in (1, 2, 3)] == [1, 1, 0]
+    repositioner.make(repositioner.again([1]))
+    run(config, [failed(1)])
+    assert ledger_counts(config)[1, 3] == 1
     assert audit(config, NAMES, "c1").is_clean
 
 

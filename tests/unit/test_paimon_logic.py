@@ -53,6 +53,7 @@ def test_latest_run_is_the_highest_of_each_row(rows: list[tuple[int, int]]) -> N
     index = LedgerIndex(
         np.array([row for row, _ in rows], dtype=np.int64),
         np.array([run for _, run in rows], dtype=np.int32),
+        np.zeros(len(rows), dtype="S16"),
         np.empty(0, dtype=np.int64),
         digests([]),
         0,
