@@ -32,7 +32,7 @@ class Deadline:
 
     def __init__(self, clock: Clock, seconds: float) -> None:
         self._clock = clock
-        self._seconds = seconds
+        self.seconds = seconds
         self._end_s = clock.monotonic_s() + seconds
 
     def check(self, stage: Stage) -> None:
@@ -42,4 +42,8 @@ class Deadline:
             DeadlineExceededError: there is none.
         """
         if self._clock.monotonic_s() > self._end_s:
-            raise DeadlineExceededError(f"processing took longer than {self._seconds:g} s", stage=stage)
+            raise DeadlineExceededError(f"processing took longer than {self.seconds:g} s", stage=stage)
+
+    def left_s(self) -> float:
+        """Return the seconds that are left, 0 once it has passed."""
+        return max(0.0, self._end_s - self._clock.monotonic_s())

@@ -161,7 +161,11 @@ class CutMethod(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ClipMedia:
-    """The bytes of a kept clip: an MP4 (None for :attr:`CutMethod.REFERENCE`) and a JPEG thumbnail."""
+    """A kept clip: an MP4 and a JPEG thumbnail.
+
+    The MP4 is here as ``data``, or, if it is large, waits in the store at ``staged``; both are None for
+    :attr:`CutMethod.REFERENCE`.
+    """
 
     cut_method: CutMethod
     data: bytes | None
@@ -169,6 +173,17 @@ class ClipMedia:
     num_frames: int
     num_hidden_frames: int
     has_audio: bool
+    staged: BlobReference | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in memory: of the clip, unless it is staged, and of its thumbnail."""
+        return len(self.data or b"") + len(self.thumbnail_jpeg or b"")
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of clip and thumbnail, wherever they are."""
+        return self.held_bytes + (0 if self.staged is None else self.staged.length_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,14 +246,47 @@ class MediaInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One clip's way through a model.
+
+    Attributes:
+        queue_s: seconds from the call until its batch began: transport, linger, and the batches before it.
+        busy_s: this clip's share of the time that its batch took the model, in seconds.
+        batch_size: clips in that batch.
+        on_gpu: whether it ran on a GPU of this cluster.
+    """
+
+    queue_s: float
+    busy_s: float
+    batch_size: int
+    on_gpu: bool
+
+
+@dataclass(frozen=True, slots=True)
 class StageTiming:
-    """Cost of one stage on one video, and how many items went in and came out of it."""
+    """Cost of one stage on one video, and how many items went in and came out of it.
+
+    ``wall_s`` and ``cpu_s`` are sums over the video's clips; the clips of one video wait for models side by side, so
+    that for a model stage they may exceed the video's own time. ``cpu_s`` includes the clips' share of the model's.
+    ``calls`` has an entry for each clip that a model has seen.
+    """
 
     stage: Stage
     wall_s: float
     cpu_s: float
     num_in: int
     num_out: int
+    calls: tuple[ModelCall, ...] = ()
+
+    @property
+    def queue_s(self) -> float:
+        """Seconds that clips waited for the stage's model."""
+        return sum(call.queue_s for call in self.calls)
+
+    @property
+    def mean_batch(self) -> float | None:
+        """Mean size of the batches that the clips were in; None where no model was asked."""
+        return sum(call.batch_size for call in self.calls) / len(self.calls) if self.calls else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +315,19 @@ class VideoOutcome:
 
     @property
     def media_bytes(self) -> int:
-        """Bytes of clips and thumbnails held by this outcome."""
-        return sum(
-            len(clip.media.data or b"") + len(clip.media.thumbnail_jpeg or b"")
-            for clip in self.clips
-            if clip.media is not None
+        """Bytes of clips and thumbnails, staged ones included: what a commit writes."""
+        return sum(clip.media.num_bytes for clip in self.clips if clip.media is not None)
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of clips and thumbnails that this outcome keeps in memory."""
+        return sum(clip.media.held_bytes for clip in self.clips if clip.media is not None)
+
+    @property
+    def staged(self) -> tuple[BlobReference, ...]:
+        """Where its staged clips are."""
+        return tuple(
+            clip.media.staged for clip in self.clips if clip.media is not None and clip.media.staged is not None
         )
 
 

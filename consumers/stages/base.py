@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.records import Caption, Score, Span, Stage
+from schemas.records import Caption, ModelCall, Score, Span, Stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +58,24 @@ class ClipEvidence:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What one stage says about one clip. ``reason`` is None to pass it on, else the bounded code of the rejection."""
+    """What one stage says about one clip. ``reason`` is None to pass it on, else the bounded code of the rejection.
+
+    ``call`` says what asking a model took, and ``model_cpu_s`` what it cost there; None and 0 where no model was asked.
+    """
 
     scores: tuple[Score, ...] = ()
     reason: str | None = None
     caption: Caption | None = field(default=None)
+    call: ModelCall | None = None
+    model_cpu_s: float = 0.0
 
 
 class ClipStage(Protocol):
-    """A stage that judges one clip by its evidence. Pure: no decoding, no I/O, the same answer each time."""
+    """A stage that judges one clip by its evidence: no decoding, and the same answer each time.
+
+    It may ask a model in another process; then it is called in a thread of its own, and raises
+    :class:`~consumers.errors.VideoError` where the model gives no answer.
+    """
 
     @property
     def stage(self) -> Stage:

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
 from consumers.clock import Deadline
-from consumers.errors import BadReferenceError, CutFailedError, TooManyBytesError, VideoError
+from consumers.errors import BadReferenceError, CutFailedError, DeadlineExceededError, TooManyBytesError, VideoError
 from consumers.media.cut import ClipCutter
 from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
-from consumers.ports import BlobOpener, Clock
-from consumers.stages.base import ClipEvidence, ClipStage
+from consumers.models.calls import ClipModels, ModelUnavailableError
+from consumers.ports import BlobOpener, ClipStaging, Clock
+from consumers.stages.base import ClipEvidence
+from consumers.stages.delivery import ClipDelivery
+from consumers.stages.desk import ClipDesk
 from consumers.stages.meter import StageMeter
-from consumers.stages.pipeline import JUDGING_STAGES, Verdict, built_in_stages, judge
+from consumers.stages.pipeline import JUDGING_STAGES, StagePlan, Verdict, plan_stages
 from consumers.stages.single_pass import SinglePass
 from schemas.profile import Limits, Profile, clip_id
 from schemas.records import (
-    ClipMedia,
     ClipOutcome,
     Failure,
     FailureKind,
@@ -33,14 +35,17 @@ from schemas.records import (
 
 logger = logging.getLogger(__name__)
 
-StageFactory = Callable[[Profile, MediaInfo], Sequence[ClipStage]]
+Planner = Callable[[Profile, MediaInfo, ClipModels, Deadline], StagePlan]
+
+NO_MODELS = ClipModels()
 
 
 class VideoCurator:
     """Implements :class:`~consumers.ports.VideoProcessor`.
 
     Reads a video twice at most: once to decode it, judging each clip as it ends and letting go of its frames, and once
-    to cut the clips that were kept. What is held meanwhile is a small JPEG per kept clip.
+    to cut the clips that were kept. What is held meanwhile is a small JPEG per kept clip, and of the clips the first
+    few MB; the others go to the store at once.
 
     Whatever goes wrong is an outcome. A video at fault fails for good; a fault of the store, a lack of memory or an
     error in Sluice itself may pass and is marked transient. A kept clip that cannot be cut is rejected by itself, at
@@ -51,7 +56,10 @@ class VideoCurator:
         profile: what is kept.
         limits: bounds on one video.
         clock: for the deadline.
-        stages: makes the stages that judge the clips of one video.
+        models: those that the profile names.
+        max_waiting_clips: clips of one video that may be with the models at once, 1 or more.
+        plan: makes the stages that judge the clips of one video.
+        staging: takes clips that are too large for the outcome; None keeps all of them there.
     """
 
     def __init__(
@@ -60,23 +68,30 @@ class VideoCurator:
         profile: Profile,
         limits: Limits,
         clock: Clock,
-        stages: StageFactory = built_in_stages,
+        models: ClipModels = NO_MODELS,
+        max_waiting_clips: int = 8,
+        plan: Planner = plan_stages,
+        staging: ClipStaging | None = None,
     ) -> None:
         self._opener = opener
         self._profile = profile
         self._limits = limits
         self._clock = clock
-        self._stages = stages
+        self._models = models
+        self._plan = plan
+        self._staging = staging
+        self._desk = ClipDesk(max_waiting_clips)
         self._fingerprint = profile.fingerprint
 
     def process(self, task: VideoTask) -> VideoOutcome:
         """Return what became of the video of ``task``; raises nothing but what ends the process."""
-        run = _Run(Deadline(self._clock, min(task.deadline_s, self._limits.deadline_s)))
+        run = _Run(Deadline(self._clock, min(task.deadline_s, self._limits.deadline_s)), ClipDelivery(self._staging))
         try:
             failure = self._guarded(task.video, run)
         finally:
             run.close()
         if failure is not None:
+            run.delivery.take_back()
             return VideoOutcome(run.media, (), failure, run.timings(), run.bytes_read)
         return VideoOutcome(run.media, tuple(run.clips), None, run.timings(), run.bytes_read)
 
@@ -113,16 +128,23 @@ class VideoCurator:
     def _pass(self, video: RawVideo, run: _Run, reader: RangeReader) -> list[_Kept]:
         """Decode and judge; return what has to be cut."""
         one_pass = SinglePass(cast(BinaryIO, reader), self._profile, self._limits, run.deadline)
-        stages: Sequence[ClipStage] | None = None
+
+        def plan() -> StagePlan:
+            return self._plan(self._profile, one_pass.media, self._models, run.deadline)
+
         kept: list[_Kept] = []
         try:
-            for clip in one_pass.clips():
-                if stages is None:
-                    stages = self._stages(self._profile, one_pass.media)
-                verdict = judge(clip, stages, run.meters)
+            for clip, verdict in self._desk.judged(one_pass.clips(), plan, run.meters):
                 run.clips.append(self._outcome(video, clip, verdict))
                 if verdict.rejected_by is None:
                     kept.append(self._keep(clip))
+        except DeadlineExceededError as error:
+            if self._desk.waited_s > run.deadline.seconds / 2:
+                raise ModelUnavailableError(
+                    f"{self._desk.waited_s:.0f} of {run.deadline.seconds:g} s went by waiting for models",
+                    stage=run.stage,
+                ) from error
+            raise
         finally:
             run.pass_timings = one_pass.timings
             run.media = one_pass.media
@@ -156,6 +178,8 @@ class VideoCurator:
             try:
                 with meter:
                     result = cutter.cut(clip.span, starts_on_keyframe=item.starts_on_keyframe)
+                    has_audio = run.media is not None and run.media.has_audio
+                    media = run.delivery.deliver(clip.clip_id, result, item.thumbnail, source_has_audio=has_audio)
             except CutFailedError as error:
                 if reader.failure is not None:
                     raise
@@ -163,16 +187,6 @@ class VideoCurator:
                 run.clips[item.index] = replace(clip, rejected_by=Stage.CUT, reason="cut_failed", caption=None)
                 continue
             meter.num_out += 1
-            # Without bytes of its own a clip has the sound of its source.
-            has_audio = run.media is not None and run.media.has_audio if result.data is None else result.has_audio
-            media = ClipMedia(
-                cut_method=result.method,
-                data=result.data,
-                thumbnail_jpeg=item.thumbnail,
-                num_frames=result.num_frames,
-                num_hidden_frames=result.num_hidden_frames,
-                has_audio=has_audio,
-            )
             run.clips[item.index] = replace(clip, media=media)
 
 
@@ -186,8 +200,9 @@ class _Kept:
 class _Run:
     """What is known of one video so far, whatever ends its processing."""
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, delivery: ClipDelivery) -> None:
         self.deadline = deadline
+        self.delivery = delivery
         self.reader: RangeReader | None = None
         self.stage = Stage.OPEN
         self.media: MediaInfo | None = None

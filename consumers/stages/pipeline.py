@@ -1,4 +1,10 @@
-"""The order of the stages that judge a clip, and the judging itself."""
+"""The order of the stages that judge a clip, and the judging itself.
+
+Filters that need no model come first and those that ask one after them, each group in the order of the seven; the
+caption comes last. So a clip that does not move costs no model anything. Which clips are kept does not depend on the
+order; of a clip that several filters would reject, the row names the first in this order, and it has no scores of the
+later ones.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from consumers.clock import Deadline
+from consumers.models.calls import ClipModels
 from consumers.stages.aesthetic import TechnicalQualityFilter
 from consumers.stages.base import ClipEvidence, ClipStage
 from consumers.stages.caption import TemplateCaptioner
 from consumers.stages.duration import DurationFilter
 from consumers.stages.meter import StageMeter
+from consumers.stages.model_stages import AestheticModelFilter, ModelCaptioner, NsfwModelFilter
 from consumers.stages.motion_filter import MotionFilter
 from consumers.stages.nsfw import UnscoredNsfwFilter
 from consumers.stages.presence import FramePresence
+from schemas.models import ModelsParams
 from schemas.profile import Profile
 from schemas.records import Caption, MediaInfo, Score, Stage
 
@@ -31,38 +41,71 @@ class Verdict:
     caption: Caption | None
 
 
-def built_in_stages(profile: Profile, media: MediaInfo) -> tuple[ClipStage, ...]:
-    """Return the judging stages in order, those that need no model weights.
+NOTHING_YET: Final = Verdict((), None, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """The stages that judge the clips of one video: ``local`` ones in the pass itself, then those that ask a model."""
+
+    local: tuple[ClipStage, ...]
+    remote: tuple[ClipStage, ...] = ()
+
+
+def plan_stages(profile: Profile, media: MediaInfo, models: ClipModels, deadline: Deadline) -> StagePlan:
+    """Return the judging stages of a video, with models where there are any and the built-ins elsewhere.
 
     Args:
         profile: their parameters.
         media: of the video at hand, as far as it is known at its first clip.
+        models: those that ``profile.models`` names.
+        deadline: of the video.
     """
-    return (
-        DurationFilter(profile.duration),
-        FramePresence(),
-        UnscoredNsfwFilter(profile.nsfw),
-        MotionFilter(profile.motion),
-        TechnicalQualityFilter(profile.aesthetic),
-        TemplateCaptioner(media, motion_is_relative=profile.motion.relative),
-    )
+    local: list[ClipStage] = [DurationFilter(profile.duration), FramePresence()]
+    remote: list[ClipStage] = []
+    params = profile.models or ModelsParams()
+    if models.nsfw is not None and params.nsfw is not None:
+        remote.append(NsfwModelFilter(profile.nsfw, models.nsfw, params.nsfw, deadline))
+    else:
+        local.append(UnscoredNsfwFilter(profile.nsfw))
+    local.append(MotionFilter(profile.motion))
+    if models.aesthetic is not None and params.aesthetic is not None:
+        remote.append(AestheticModelFilter(profile.aesthetic, models.aesthetic, params.aesthetic, deadline))
+    else:
+        local.append(TechnicalQualityFilter(profile.aesthetic))
+    if models.captioner is not None and params.captioner is not None:
+        remote.append(ModelCaptioner(models.captioner, params.captioner, deadline))
+    else:
+        (remote or local).append(TemplateCaptioner(media, motion_is_relative=profile.motion.relative))
+    return StagePlan(tuple(local), tuple(remote))
 
 
-def judge(clip: ClipEvidence, stages: Sequence[ClipStage], meters: Mapping[Stage, StageMeter]) -> Verdict:
+def judge(
+    clip: ClipEvidence,
+    stages: Sequence[ClipStage],
+    meters: Mapping[Stage, StageMeter],
+    so_far: Verdict = NOTHING_YET,
+) -> Verdict:
     """Return the verdict on ``clip``: stage after stage until one rejects it; the later ones do not see it.
 
     Args:
         clip: what the pass found out.
         stages: in order.
         meters: one for each stage; counts clips in and out.
+        so_far: what the stages before these said, none of which has rejected the clip.
+
+    Raises:
+        VideoError: a stage could not judge the clip.
     """
-    scores: list[Score] = []
-    caption: Caption | None = None
+    scores = list(so_far.scores)
+    caption = so_far.caption
     for stage in stages:
         meter = meters[stage.stage]
         meter.num_in += 1
         with meter:
             result = stage.judge(clip)
+        if result.call is not None:
+            meter.add_call(result.call, result.model_cpu_s)
         scores.extend(result.scores)
         caption = result.caption or caption
         if result.reason is not None:

@@ -11,15 +11,14 @@ from consumers.clock import SystemClock
 from consumers.errors import ObjectNotFoundError
 from consumers.media.reader import WINDOW_BYTES
 from consumers.media.samples import Shot, write_samples, write_video
-from consumers.stages.base import ClipEvidence, ClipStage, StageResult
-from consumers.stages.curate import StageFactory, VideoCurator
-from consumers.stages.pipeline import built_in_stages
+from consumers.stages.base import ClipEvidence, StageResult
+from consumers.stages.curate import Planner, VideoCurator
+from consumers.stages.pipeline import StagePlan, plan_stages
 from schemas.profile import Limits, NsfwParams, Profile
 from schemas.records import (
     BlobReference,
     CutMethod,
     FailureKind,
-    MediaInfo,
     RawVideo,
     Stage,
     VideoOutcome,
@@ -60,10 +59,10 @@ def curate(
     *,
     limits: Limits | None = None,
     files: Files | None = None,
-    stages: StageFactory = built_in_stages,
+    plan: Planner = plan_stages,
     defect: str | None = None,
 ) -> VideoOutcome:
-    curator = VideoCurator(files or Files(), profile, limits or Limits(), SystemClock(), stages)
+    curator = VideoCurator(files or Files(), profile, limits or Limits(), SystemClock(), plan=plan)
     return curator.process(task(path, defect))
 
 
@@ -244,11 +243,11 @@ def test_bug_in_a_stage_is_a_transient_failure_and_logged(
     error_class: str,
     message: str,
 ) -> None:
-    def stages(profile: Profile, media: MediaInfo) -> tuple[ClipStage, ...]:
-        return (Exploding(error),)
+    def plan(*_: object) -> StagePlan:
+        return StagePlan((Exploding(error),))
 
     files = Files()
-    failure = curate(samples["static"], stages=stages, files=files).failure
+    failure = curate(samples["static"], plan=plan, files=files).failure
     assert failure is not None
     assert (failure.kind, failure.error_class, failure.message) == (FailureKind.TRANSIENT, error_class, message)
     assert "Traceback" in caplog.text

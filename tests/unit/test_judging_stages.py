@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from consumers.clock import Deadline, SystemClock
 from consumers.media.samples import Shot, draw
+from consumers.models.calls import ClipModels
 from consumers.stages.aesthetic import TechnicalQualityFilter, measure
 from consumers.stages.base import ClipEvidence, ClipStage, MotionMeasurement, SampledFrame
 from consumers.stages.caption import TemplateCaptioner
@@ -14,7 +16,7 @@ from consumers.stages.duration import DurationFilter
 from consumers.stages.meter import StageMeter
 from consumers.stages.motion_filter import MotionFilter
 from consumers.stages.nsfw import UnscoredNsfwFilter
-from consumers.stages.pipeline import JUDGING_STAGES, Verdict, built_in_stages, judge
+from consumers.stages.pipeline import JUDGING_STAGES, Verdict, judge, plan_stages
 from consumers.stages.presence import FramePresence
 from schemas.profile import AestheticParams, DurationParams, FilterMode, MotionParams, NsfwParams, Profile
 from schemas.records import MediaInfo, Span, Stage
@@ -41,9 +43,15 @@ def clip(
     return ClipEvidence(0, span, frames, measurement, True)
 
 
+def built_in_stages(profile: Profile) -> tuple[ClipStage, ...]:
+    plan = plan_stages(profile, MEDIA, ClipModels(), Deadline(SystemClock(), 60))
+    assert plan.remote == ()
+    return plan.local
+
+
 def verdict(evidence: ClipEvidence, profile: Profile) -> Verdict:
     meters = {stage: StageMeter(stage) for stage in JUDGING_STAGES}
-    return judge(evidence, built_in_stages(profile, MEDIA), meters)
+    return judge(evidence, built_in_stages(profile), meters)
 
 
 def test_duration_bounds_are_closed() -> None:
@@ -208,7 +216,7 @@ def test_all_filters_in_score_only_mode_keep_a_bad_clip_and_record_why_it_is_bad
 def test_meters_count_clips_in_and_out() -> None:
     profile = Profile(nsfw=NsfwParams(unscored="pass"))
     meters = {stage: StageMeter(stage) for stage in JUDGING_STAGES}
-    stages: tuple[ClipStage, ...] = built_in_stages(profile, MEDIA)
+    stages = built_in_stages(profile)
     for evidence in (clip(picture()), clip(picture(), motion=0.0), clip()):
         judge(evidence, stages, meters)
     counts = [(meters[stage].num_in, meters[stage].num_out) for stage in JUDGING_STAGES]
