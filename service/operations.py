@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import uuid
@@ -55,6 +56,7 @@ class Operations:
         self._lock = threading.Lock()
         self._replaying: set[str] = set()
         self._replays: list[threading.Thread] = []
+        self._numbers = itertools.count()
 
     def wish(
         self,
@@ -244,6 +246,6 @@ class Operations:
         self, consumer_id: str, action: str, operator: Operator, reason: str | None, detail: Mapping[str, str]
     ) -> AuditEntry:
         now = self._host.clock.now()
-        # Sorted by time as text, and unique.
-        entry_id = f"{now:%Y%m%dT%H%M%S.%f}Z-{uuid.uuid4().hex[:8]}"
+        # As text sorted by time, then as they were made; and unique.
+        entry_id = f"{now:%Y%m%dT%H%M%S.%f}Z-{next(self._numbers):06}-{uuid.uuid4().hex[:8]}"
         return AuditEntry(entry_id, action, consumer_id, operator.actor, operator.origin, now, reason, detail)
