@@ -40,7 +40,7 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the plan is asked about. ``number`` counts all requests from 1."""
+    """What the plan is asked about. ``number`` counts all requests from 1; names of headers are in lower case."""
 
     number: int
     method: str
@@ -128,7 +128,7 @@ class FaultyStore:
         with self._lock:
             self._num_requests += 1
             number = self._num_requests
-        fault = self.plan(Request(number, method, path, headers))
+        fault = self.plan(Request(number, method, path, {name.lower(): value for name, value in headers.items()}))
         with self._lock:
             self.counts[fault] += 1
         return fault

@@ -19,7 +19,7 @@ from pypaimon.common.options import Options
 
 from consumers.errors import ConfigurationError, SluiceError
 from consumers.media.allow_list import file_uri, local_path
-from consumers.paimon.s3 import S3Location, is_s3, list_pages, open_s3
+from consumers.paimon.s3 import S3Location, explain, is_s3, list_pages, open_s3
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -131,7 +131,7 @@ def _remote(item: str, options: Mapping[str, str]) -> Iterator[ObjectInfo]:
     except SluiceError:
         raise
     except Exception as error:
-        raise ConfigurationError(f"{item}: cannot be read: {' '.join(str(error).split())}") from error
+        raise ConfigurationError(f"{item}: cannot be read: {' '.join(explain(error).split())}") from error
     yield from sorted(found, key=lambda info: _natural(info.uri))
 
 

@@ -11,7 +11,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, PermissionDeniedError, UnauthenticatedError
 
 from consumers.errors import ConfigurationError, StoreUnavailableError
-from consumers.paimon.s3 import S3Location, open_s3
+from consumers.paimon.s3 import S3Location, explain, open_s3
 
 _lock = threading.Lock()
 _checked: set[tuple[str, str]] = set()
@@ -106,7 +106,7 @@ def _probe(table: str, location: S3Location) -> None:
                 obstore.delete(location.store, path)
     except (PermissionDeniedError, UnauthenticatedError) as error:
         raise ConfigurationError(
-            f"{where} refuses to write under {location.key}: {_one_line(error)}; check the keys and their rights"
+            f"{where} refuses to write under {location.key}: {explain(error)}; check the keys and their rights"
         ) from error
     except FileNotFoundError as error:
         raise ConfigurationError(f"{where}: there is no such bucket; create it, or correct the warehouse") from error
@@ -115,7 +115,7 @@ def _probe(table: str, location: S3Location) -> None:
     except Exception as error:
         if "NotImplemented" in str(error):
             raise ConfigurationError(_unsafe(where)) from error
-        raise StoreUnavailableError(f"{where} did not answer: {_one_line(error)}") from error
+        raise StoreUnavailableError(f"{where} did not answer: {explain(error)}") from error
     if is_overwritten:
         raise ConfigurationError(_unsafe(where))
 
@@ -125,7 +125,3 @@ def _unsafe(where: str) -> str:
         f"{where} does not honour 'If-None-Match: *', so two writers could overwrite each other's commits; use a store "
         "that does (AWS S3 and Ceph RGW do), or a REST catalog"
     )
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0]

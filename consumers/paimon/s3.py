@@ -5,6 +5,7 @@ Reads Paimon's own catalog options, so that both ways lead to the same store.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 S3_SCHEMES = frozenset({"s3", "s3a", "s3n"})
 _PAGE = 1000
+_SAID = re.compile(r"<Code>(.*?)</Code>\s*<Message>(.*?)</Message>", re.DOTALL)
 _PREFIXES = ("s3.", "s3a.", "fs.s3.", "fs.s3a.")
 
 # Small objects and pages of listings only: what takes longer is lost, and is better tried again.
@@ -102,7 +104,8 @@ def list_pages(location: S3Location, after: str | None = None) -> Iterator[Seque
 
     Raises:
         ConfigurationError: an object's name cannot be dealt with.
-        Exception: what the store raised; ``FileNotFoundError`` where there is no such bucket.
+        FileNotFoundError: there is no such bucket.
+        Exception: what else the store raised.
     """
     try:
         yield from obstore.list(location.store, location.key or None, offset=after, chunk_size=_PAGE)
@@ -112,6 +115,17 @@ def list_pages(location: S3Location, after: str | None = None) -> Iterator[Seque
             f"{location.uri(location.key)}: holds an object whose name has an empty part, '.' or '..' between slashes, "
             f"which cannot be listed: {name}; rename it, or name folders beside it"
         ) from error
+    except Exception as error:
+        if "<Code>NoSuchBucket</Code>" in str(error):
+            raise FileNotFoundError(f"there is no bucket {location.bucket}") from error
+        raise
+
+
+def explain(error: Exception) -> str:
+    """Return what the store said in one line: its own code and message, without the client's inner life."""
+    text = str(error)
+    said = _SAID.search(text)
+    return f"{said[1]}: {said[2]}" if said else text.split("\n", 1)[0]
 
 
 def _option(options: Mapping[str, str], *names: str, legacy: str = "") -> str | None:

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from consumers.errors import ConfigurationError
+from consumers.media.samples import write_samples
+from service.cli.main import app
+from tests.faulty_store import Fault, FaultyStore, Request
+from tests.s3_server import S3Server, catalog_options
+
+
+def _sluice(*arguments: str) -> Any:
+    result = CliRunner().invoke(app, [*arguments, "--json"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def videos(s3_server: S3Server, tmp_path: Path) -> str:
+    """A bucket with sample videos; returns its name."""
+    bucket = s3_server.make_bucket("end-to-end-videos")
+    client: Any = s3_server.client()
+    for path in write_samples(tmp_path / "samples", count=3):
+        client.upload_file(str(path), bucket, f"landing/2026-05/{path.name}")
+    client.put_object(Bucket=bucket, Key="landing/notes.txt", Body=b"not a video")
+    client.put_object(Bucket=bucket, Key="elsewhere/film.mp4", Body=b"not allowed")
+    return bucket
+
+
+def test_warehouse_and_videos_on_s3_are_curated_from_init_to_export(
+    s3_server: S3Server, videos: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = s3_server.make_bucket("end-to-end-warehouse")
+    requests: list[Request] = []
+    monkeypatch.chdir(tmp_path)
+    with FaultyStore(s3_server.port) as store:
+        store.plan = lambda request: requests.append(request) or Fault.NONE  # type: ignore[func-returns-value]
+        monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", json.dumps(catalog_options(store.endpoint)))
+        created = _sluice("init", "--warehouse", f"s3://{warehouse}/w", "--allow", f"s3://{videos}/landing")
+        assert len(created["created"]) == 4
+
+        ingested = _sluice("ingest", f"s3://{videos}/landing")
+        assert ingested == {"added": ingested["added"], "already_present": 0}
+        assert _sluice("ingest", f"s3://{videos}/landing/2026-05") == {
+            "added": 0,
+            "already_present": ingested["added"],
+        }
+        with pytest.raises(ConfigurationError, match=r"elsewhere/film\.mp4' is not under an allowed prefix"):
+            _sluice("ingest", f"s3://{videos}/elsewhere")
+        with pytest.raises(ConfigurationError, match=r"s3://no-such-bucket/x: does not exist"):
+            _sluice("ingest", "s3://no-such-bucket/x")
+
+        report = _sluice("run", "--until-caught-up", "--pool", "inline")
+        assert report["lag"] == 0
+        audit = _sluice("audit")
+        assert (audit["rows"], audit["missing"], audit["duplicated"], audit["unaccounted"]) == (
+            ingested["added"],
+            0,
+            0,
+            0,
+        )
+        assert audit["clips"] > 0
+        _sluice("clips", "--export", str(tmp_path / "dataset"))
+    exported = Counter(path.suffix for path in (tmp_path / "dataset").rglob("*") if path.is_file())
+    assert exported[".mp4"] == exported[".jpg"] == audit["clips"]
+    reads = [request for request in requests if f"/{videos}/landing" in request.path and request.method == "GET"]
+    whole = [request for request in reads if "prefix=" not in request.path and "range" not in request.headers]
+    assert reads
+    assert not whole
