@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from consumers.pool.remote_models import remote_models
 from consumers.pool.worker import process_guarded
 from consumers.ports import VideoProcessor
 from schemas.records import VideoOutcome, VideoTask
@@ -20,12 +22,18 @@ class VideoCurator:
     another.
 
     Args:
-        make_processor: called once in the replica.
+        make_processor: called once in the replica; with the models as its one argument where there are any.
         deadline_grace_s: time above the task's deadline after which the process is ended.
+        models: handles of the model stages, by field of :class:`~schemas.models.ModelsParams`.
     """
 
-    def __init__(self, make_processor: Callable[[], VideoProcessor], deadline_grace_s: float) -> None:
-        self._processor = make_processor()
+    def __init__(
+        self,
+        make_processor: Callable[..., VideoProcessor],
+        deadline_grace_s: float,
+        models: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._processor = make_processor(remote_models(models)) if models else make_processor()
         self._deadline_grace_s = deadline_grace_s
 
     def process(self, task: VideoTask) -> VideoOutcome:

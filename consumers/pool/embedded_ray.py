@@ -66,12 +66,13 @@ class _Embedded:
         self.num_users = 1
 
 
-def acquire(num_workers: int, object_store_bytes: int) -> None:
+def acquire(num_workers: int, object_store_bytes: int, *, with_gpus: bool = False) -> None:
     """Start Ray in this process's care, or share the one that is running already.
 
     Args:
         num_workers: worker processes to have ready: one for each replica. More can be started later.
         object_store_bytes: memory for results on their way; Ray wants 80 MiB or more.
+        with_gpus: let Ray hand out the GPUs that it finds.
 
     Raises:
         ConfigurationError: Ray did not start.
@@ -87,7 +88,7 @@ def acquire(num_workers: int, object_store_bytes: int) -> None:
             stack.callback(_remove_directory, directory, lock_file)
             token = os.environ.get("RAY_AUTH_TOKEN", _TOKEN)
             stack.enter_context(_environment({**_RAY_ENVIRONMENT, "RAY_AUTH_TOKEN": token}))
-            _init(directory, num_workers, max(object_store_bytes, _LEAST_OBJECT_STORE_BYTES))
+            _init(directory, num_workers, max(object_store_bytes, _LEAST_OBJECT_STORE_BYTES), with_gpus)
         except ConfigurationError:
             stack.close()
             raise
@@ -122,7 +123,7 @@ def release() -> None:
         embedded.environment.close()
 
 
-def _init(directory: Path, num_workers: int, object_store_bytes: int) -> None:
+def _init(directory: Path, num_workers: int, object_store_bytes: int, with_gpus: bool) -> None:
     with _environment(SINGLE_THREADED), preserved_sigterm():
         # Not at the top: Ray reads its environment when it is imported.
         import ray  # noqa: PLC0415
@@ -134,7 +135,7 @@ def _init(directory: Path, num_workers: int, object_store_bytes: int) -> None:
             address="local",
             # Ray starts as many workers beforehand: Serve's controller takes one.
             num_cpus=num_workers + 1,
-            num_gpus=0,
+            num_gpus=None if with_gpus else 0,
             include_dashboard=False,
             object_store_memory=object_store_bytes,
             log_to_driver=False,

@@ -1,5 +1,7 @@
 """The worker pool on Ray Serve: an application of :class:`~consumers.pool.deployments.VideoCurator` replicas.
 
+Where models are configured, each model stage is a deployment of its own beside the curators, which ask it by handle.
+
 Ray Serve keeps the replicas alive and places them; what is decided here is which video goes to a replica when, and
 what the end of a replica means for the video it held. Each replica takes one call at a time, and calls wait here, not
 at a replica, so the only video that a dying replica takes with it is the one it was working on.
@@ -23,14 +25,16 @@ from typing import Any
 from consumers.errors import ConfigurationError, SluiceError, WorkerDiedError
 from consumers.pool import embedded_ray
 from consumers.pool.deployments import VideoCurator
+from consumers.pool.model_deployments import DEPLOYMENTS, ModelPools, bind, check_room
 from consumers.pool.worker import OpenFutures, unexpected_failure
 from consumers.ports import VideoProcessor
+from schemas.models import ModelsParams
 from schemas.records import VideoOutcome, VideoTask
 
 _HEALTH_CHECK_PERIOD_S = 1.0
 # A replica in native code that holds the interpreter's lock answers late, and is not to be killed for it.
 _HEALTH_CHECK_TIMEOUT_S = 60.0
-_SHUTDOWN_GRACE_S = 0.1
+_SHUTDOWN_POLL_S = 0.1
 _POLL_S = 0.05
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_BACKOFF_S = 0.1
@@ -53,6 +57,7 @@ class RayPoolConfig:
         deadline_grace_s: time above a video's deadline after which its replica is ended.
         object_store_bytes: memory for results on their way, with Ray on this machine.
         start_timeout_s: time for the first replica to get ready.
+        drain_s: longest wait for a video in progress when a change of settings replaces its replica.
     """
 
     app_name: str = "sluice"
@@ -62,6 +67,7 @@ class RayPoolConfig:
     deadline_grace_s: float = 10.0
     object_store_bytes: int = 256 * 2**20
     start_timeout_s: float = 180.0
+    drain_s: float = 60.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.app_name):
@@ -82,11 +88,19 @@ class RayServePool:
     Args:
         make_processor: picklable; called once in each replica, which must be able to import it.
         config: where and how large.
+        models: the model stages; then ``make_processor`` is called with
+            :class:`~consumers.models.calls.ClipModels`.
     """
 
-    def __init__(self, make_processor: Callable[[], VideoProcessor], config: RayPoolConfig | None = None) -> None:
+    def __init__(
+        self,
+        make_processor: Callable[..., VideoProcessor],
+        config: RayPoolConfig | None = None,
+        models: ModelPools | None = None,
+    ) -> None:
         self._make_processor = make_processor
         self._config = config or RayPoolConfig()
+        self._models = models or ModelPools(ModelsParams())
         self._open = OpenFutures()
         self._is_started = False
         self._calls: set[asyncio.Task[None]] = set()
@@ -106,7 +120,11 @@ class RayServePool:
         if self._is_started:
             return
         if self._config.address is None:
-            embedded_ray.acquire(self._config.num_replicas, self._config.object_store_bytes)
+            embedded_ray.acquire(
+                self._config.num_replicas + self._models.num_processes,
+                self._config.object_store_bytes,
+                with_gpus=bool(self._models.names),
+            )
         else:
             _connect(self._config.address)
         self._is_started = True
@@ -116,7 +134,7 @@ class RayServePool:
         self._slots = asyncio.Semaphore(self._config.num_replicas)
         try:
             self._handle = self._deploy()
-            self._wait_for_a_replica()
+            self._wait_for_replicas()
         except SluiceError:
             self.close()
             raise
@@ -149,37 +167,63 @@ class RayServePool:
             ray_actor_options=actor_options,
             health_check_period_s=_HEALTH_CHECK_PERIOD_S,
             health_check_timeout_s=_HEALTH_CHECK_TIMEOUT_S,
-            graceful_shutdown_timeout_s=_SHUTDOWN_GRACE_S,
-            graceful_shutdown_wait_loop_s=_SHUTDOWN_GRACE_S,
+            graceful_shutdown_timeout_s=config.drain_s,
+            graceful_shutdown_wait_loop_s=_SHUTDOWN_POLL_S,
             logging_config=quiet,
         )(VideoCurator)
-        app = deployment.bind(self._make_processor, config.deadline_grace_s)
+        app = deployment.bind(self._make_processor, config.deadline_grace_s, self._bound_models(quiet))
         # The private form does not wait for every replica, of which a cluster may have room for some only.
         handle = serve.api._run(app, _blocking=False, name=config.app_name, route_prefix=None)
         self._deployed_at_s = self._app_status().last_deployed_time_s
         return handle
+
+    def _bound_models(self, logging_config: Any) -> dict[str, Any]:
+        ray = _ray()
+        gpus = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        is_embedded = self._config.address is None
+        if is_embedded or sum(gpus) > 0:
+            # A cluster without GPUs may be one that adds nodes on demand.
+            check_room(self._models, gpus)
+        return bind(self._models, is_embedded=is_embedded, cluster_gpus=sum(gpus), logging_config=logging_config)
 
     def _app_status(self) -> Any:
         from ray import serve  # noqa: PLC0415
 
         return serve.status().applications.get(self._config.app_name)
 
-    def _wait_for_a_replica(self) -> None:
+    def _wait_for_replicas(self) -> None:
+        """Return when every deployment has a replica."""
         give_up_at_s = time.monotonic() + self._config.start_timeout_s
+        needed = [VideoCurator.__name__, *(DEPLOYMENTS[name] for name in self._models.names)]
         while True:
             app = self._app_status()
-            deployment = app.deployments.get(VideoCurator.__name__) if app is not None else None
-            if deployment is not None and deployment.replica_states.get("RUNNING", 0) > 0:
+            found = {} if app is None else app.deployments
+            missing = [
+                name for name in needed if name not in found or found[name].replica_states.get("RUNNING", 0) == 0
+            ]
+            if not missing:
                 return
             if app is not None and app.status == "DEPLOY_FAILED":
-                message = deployment.message if deployment is not None else app.message
-                raise ConfigurationError(f"no worker could be started: {_last_line(message)}")
+                messages = [found[name].message for name in missing if name in found and found[name].message]
+                raise ConfigurationError(f"no worker could be started: {_last_line((messages or [app.message])[0])}")
             if time.monotonic() > give_up_at_s:
                 raise ConfigurationError(
-                    f"no worker got ready within {self._config.start_timeout_s:g} s; does the cluster have "
-                    f"{self._config.num_cpus_per_replica:g} CPUs to spare?"
+                    f"no {' and no '.join(missing)} got ready within {self._config.start_timeout_s:g} s; "
+                    f"{self._room_wanted(missing)}"
                 )
             time.sleep(_POLL_S)
+
+    def _room_wanted(self, missing: list[str]) -> str:
+        ray = _ray()
+        total, free = ray.cluster_resources(), ray.available_resources()
+        cpus = {VideoCurator.__name__: self._config.num_cpus_per_replica}
+        gpus = {VideoCurator.__name__: 0.0}
+        for name in self._models.names:
+            cpus[DEPLOYMENTS[name]] = self._models.config(name).num_cpus
+            gpus[DEPLOYMENTS[name]] = self._models.gpus_per_replica(name, total.get("GPU", 0.0))
+        wanted = ", ".join(f"{name} {cpus[name]:g} CPU and {gpus[name]:g} GPU" for name in missing)
+        has = ", ".join(f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}" for kind in ("CPU", "GPU"))
+        return f"a replica needs: {wanted}; the cluster has free: {has}. Lower the shares in [pool], or add nodes"
 
     def submit(self, task: VideoTask) -> Future[VideoOutcome]:
         """Queue one video for the next free replica; never blocks."""
@@ -240,9 +284,16 @@ class RayServePool:
         try:
             app = self._app_status()
             if app is not None and app.last_deployed_time_s == self._deployed_at_s:
-                serve.delete(self._config.app_name)
+                # Not waited for: a replica may still be busy with a video whose future has ended here.
+                serve.delete(self._config.app_name, _blocking=False)
         except Exception:
             logging.getLogger(__name__).warning("The application %s could not be removed.", self._config.app_name)
+
+
+def _ray() -> Any:
+    import ray  # noqa: PLC0415 - see embedded_ray
+
+    return ray
 
 
 def _connect(address: str) -> None:
