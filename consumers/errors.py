@@ -22,6 +22,10 @@ class StopError(SluiceError):
     """The consumer must stop: going on would break a promise."""
 
 
+class PositionExpiredError(StopError):
+    """Snapshots of the source that are still needed have expired; a person has to say how to go on."""
+
+
 class FencedError(StopError):
     """A newer copy of this consumer has taken over; this one stops so that nothing is written twice."""
 
@@ -35,7 +39,25 @@ class StoreUnavailableError(RetryableError):
 
 
 class WorkerDiedError(RetryableError):
-    """The worker process that held this video ended before it had a result."""
+    """The worker process that held this video ended before it had a result.
+
+    Args:
+        message: how it ended.
+        log_tail: the last lines that the worker wrote while it held the video, where they could be had.
+    """
+
+    def __init__(
+        self,
+        message: str = "the worker process that held this video ended before it had a result",
+        *,
+        log_tail: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+
+class BreakerOpenError(RetryableError):
+    """Failures look like our side's fault, and have done so for too long; what was read is left to the next run."""
 
 
 class VideoError(SluiceError):
@@ -110,6 +132,10 @@ class TooManyPixelsError(VideoError):
     """A frame is larger than the limit."""
 
 
+class TooManyFramesError(VideoError):
+    """The video has more frames than the limit."""
+
+
 class TooLongError(VideoError):
     """The video is longer than the limit."""
 
@@ -124,6 +150,13 @@ class NoFramesError(VideoError):
 
 class DeadlineExceededError(VideoError):
     """Processing took longer than the deadline."""
+
+
+class StagingUnavailableError(VideoError):
+    """A finished clip could not be written to the store."""
+
+    kind = FailureKind.TRANSIENT
+    stage = Stage.CUT
 
 
 class CutFailedError(VideoError):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
+from consumers.breaker import BreakerState
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
 from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRange, VideoOutcome, VideoTask
@@ -32,11 +33,22 @@ class SourceHead:
 
     ``next_offset`` is the offset that the next row will get: every existing row is below it. ``snapshot_id`` is None
     for a table without snapshots, and ``next_offset`` then 0.
+
+    Where offsets have gaps, ``count`` returns how many rows ranges of them hold, and ``num_rows`` is how many the
+    source has had since some fixed moment; None where every offset below the head is, or was, a row.
     """
 
     snapshot_id: int | None
     next_offset: int
     committed_at: datetime | None
+    num_rows: int | None = None
+    count: Callable[[Sequence[OffsetRange]], int] | None = field(default=None, compare=False, repr=False)
+
+    def num_missing(self, position: Position, share: Share) -> int:
+        """Return how many rows below the head ``share`` has to do still, where ``position`` is finished."""
+        if self.count is None:
+            return share.num_missing(position, self.next_offset)
+        return self.count(list(position.missing(self.next_offset)))
 
 
 class Source(Protocol):
@@ -178,6 +190,36 @@ class BlobOpener(Protocol):
         ...
 
 
+class ClipStaging(Protocol):
+    """Keeps finished clips that are too large for memory where both workers and sink reach them, until committed.
+
+    One per consumer and shard, its owner; an owner's objects are told from those of others. Picklable.
+    """
+
+    def put(self, clip_id: str, content: BinaryIO) -> BlobReference:
+        """Store ``content``, from its position to its end, in bounded memory, as a new object of its own.
+
+        Raises:
+            StagingUnavailableError: the store did not take it; nothing of it is left that :meth:`stale` does not find.
+        """
+        ...
+
+    def stale(self) -> list[BlobReference]:
+        """Return all objects of this owner, and those of others that have been there for more than a day.
+
+        An incarnation that asks before it takes over, and discards the answer after, hits no object that anybody can
+        still commit: whoever put it is fenced by then.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def discard(self, references: Iterable[BlobReference]) -> None:
+        """Delete objects that exist; raises nothing: what stays is found by the next :meth:`stale`."""
+        ...
+
+
 class Observer(Protocol):
     """Told what the consumer does, for progress output and metrics. Must return quickly and never raise."""
 
@@ -195,6 +237,10 @@ class Observer(Protocol):
 
     def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
         """A batch is durable."""
+        ...
+
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
+        """The breaker is in another state, or for another reason; None once it is closed."""
         ...
 
 

@@ -7,20 +7,20 @@ an event.
 
 from __future__ import annotations
 
-import heapq
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field, replace
 
+from consumers.breaker import Breaker, BreakerPolicy
 from consumers.commit_policy import CommitPolicy
 from consumers.committer import Committer
-from consumers.errors import BadReferenceError
+from consumers.errors import BadReferenceError, BreakerOpenError
+from consumers.in_flight import EndedCall, InFlight, source_bytes
 from consumers.intake import Intake
 from consumers.ports import Clock, Observer, Sink, Source, WorkerPool
 from consumers.reports import Counts, EndReason, Phase, ProcessorStatus, RunReport, SilentObserver
-from consumers.retry import Final, RetryPolicy, StorePatience, Tally
+from consumers.retry import RetryPolicy, StorePatience
 from consumers.sharding import share_of
 from schemas.records import (
     ProcessedVideo,
@@ -28,7 +28,6 @@ from schemas.records import (
     SkippedRange,
     VideoOutcome,
     VideoStatus,
-    VideoTask,
 )
 
 # A queue's timeout is limited by the platform; the loop just goes round once more.
@@ -42,6 +41,7 @@ class ProcessorConfig:
     Attributes:
         commit: when a batch is committed.
         retry: how patient it is with one video.
+        breaker: when failures are taken for our side's, and intake is held.
         max_in_flight_videos: videos admitted and not finished; None is what keeps the pool busy (its capacity).
         max_in_flight_bytes: their sizes plus the clips of finished, uncommitted videos. A single video above it is
             still admitted, alone.
@@ -50,7 +50,8 @@ class ProcessorConfig:
         drain_timeout_s: time that a stop waits for admitted videos, unless the stop names its own.
         store_base_s: delay after a store's first failure.
         store_max_s: longest delay between two tries.
-        store_give_up_after_s: an outage longer than this ends the run with :class:`StoreUnavailableError`.
+        store_give_up_after_s: an outage longer than this ends the run with :class:`StoreUnavailableError`. A breaker
+            open for so long ends a run that was to end when it has caught up; any other waits.
 
     Raises:
         ValueError: a bound makes no sense.
@@ -58,6 +59,7 @@ class ProcessorConfig:
 
     commit: CommitPolicy = field(default_factory=CommitPolicy)
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     max_in_flight_videos: int | None = None
     max_in_flight_bytes: int = 8 * 2**30
     deadline_s: float = 3600.0
@@ -76,20 +78,6 @@ class ProcessorConfig:
         for name in ("drain_timeout_s", "store_base_s", "store_max_s", "store_give_up_after_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
-
-
-@dataclass(slots=True)
-class _InFlight:
-    video: RawVideo
-    num_bytes: int
-    tally: Tally = field(default_factory=Tally)
-
-
-def source_bytes(video: RawVideo) -> int:
-    """Return the size of ``video`` as far as its row tells, in bytes; 0 where it does not."""
-    if video.size_bytes is not None:
-        return max(0, video.size_bytes)
-    return max(0, video.blob.length_bytes) if video.blob is not None else 0
 
 
 class Processor:
@@ -123,14 +111,21 @@ class Processor:
         self._config = config or ProcessorConfig()
         self._observer: Observer = observer or SilentObserver()
         # SimpleQueue.put is reentrant, so that a signal handler may call it; flags are plain for the same reason.
-        self._events: queue.SimpleQueue[tuple[int, Future[VideoOutcome]] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[EndedCall | None] = queue.SimpleQueue()
         self._stop_requested = False
         self._pause_requested = False
         self._drain_timeout_s = self._config.drain_timeout_s
         self._drain_until_s: float | None = None
-        self._in_flight: dict[int, _InFlight] = {}
-        self._in_flight_bytes = 0
-        self._retries: list[tuple[float, int]] = []
+        self._breaker = Breaker(self._config.breaker, self._config.retry.jitter)
+        self._in_flight = InFlight(
+            pool,
+            clock,
+            self._config.retry,
+            self._breaker,
+            self._observer,
+            deadline_s=self._config.deadline_s,
+            on_ended=self._events.put,
+        )
         self._committer = Committer(sink, clock, self._config.commit, self._patience())
         self._counts = Counts()
         self._status = ProcessorStatus(Phase.STARTING)
@@ -182,6 +177,7 @@ class Processor:
             FencedError: a newer copy of this consumer has taken over; nothing more was written.
             StoreUnavailableError: a store was away for longer than ``store_give_up_after_s``. Nothing is lost: the
                 next run starts from the last commit.
+            BreakerOpenError: it was to catch up, and the breaker was open for as long.
         """
         started_s = self._clock.monotonic_s()
         while not self._committer.open():
@@ -191,8 +187,9 @@ class Processor:
         source = share_of(self._source, self._committer.share)
         intake = Intake(source, self._committer.position, self._clock, self._config.poll_interval_s, self._patience())
         while True:
-            self._submit_due_retries()
+            self._in_flight.submit_due()
             self._admit(intake)
+            self._in_flight.probe()
             self._commit_if_due(intake)
             reason = self._end_reason(intake, until_caught_up)
             self._publish_status(intake)
@@ -225,15 +222,23 @@ class Processor:
             if self._is_done():
                 return EndReason.STOPPED
             if now_s >= self._drain_until_s:
-                while not self._committer.is_empty:
-                    self._commit(at_once=True)
+                self._commit_all()
                 return EndReason.DRAIN_INCOMPLETE if self._in_flight else EndReason.STOPPED
+        elif until_caught_up and self._is_held_for_long():
+            self._commit_all()
+            raise BreakerOpenError(
+                f"the breaker is open: {self._breaker.reason}; {len(self._in_flight)} videos are left to the next run"
+            )
         elif until_caught_up and phase is Phase.RUNNING and self._is_done() and intake.is_at_head:
             # The head may have moved since it was read: look again before believing it.
             intake.poll_now()
             if intake.peek() is None and intake.is_at_head and intake.last_error is None:
                 return EndReason.CAUGHT_UP
         return None
+
+    def _is_held_for_long(self) -> bool:
+        opened_at_s = self._breaker.opened_at_s
+        return opened_at_s is not None and self._clock.monotonic_s() - opened_at_s >= self._config.store_give_up_after_s
 
     # Admitting.
 
@@ -254,20 +259,19 @@ class Processor:
                 failure = BadReferenceError(item.defect).to_failure()
                 self._finish(item, VideoOutcome(failure=failure), num_attempts=0)
                 continue
-            entry = _InFlight(item, source_bytes(item))
-            self._in_flight[item.row_id] = entry
-            self._in_flight_bytes += entry.num_bytes
-            self._submit(item.row_id)
+            self._in_flight.add(item)
 
     def _may_read(self) -> bool:
         # While a batch cannot be committed, finished clips would pile up.
-        if self._phase() is not Phase.RUNNING or self._committer.is_pending:
+        if self._phase() is not Phase.RUNNING or self._committer.is_pending or not self._in_flight.takes_fresh:
             return False
-        limit = self._config.max_in_flight_videos
-        return len(self._in_flight) < (self._pool.capacity if limit is None else limit)
+        return len(self._in_flight) < self._max_in_flight()
+
+    def _max_in_flight(self) -> int:
+        return self._config.max_in_flight_videos or self._pool.capacity
 
     def _held_bytes(self) -> int:
-        return self._in_flight_bytes + self._committer.num_bytes
+        return self._in_flight.num_bytes + self._committer.num_bytes
 
     def _fits(self, item: RawVideo | SkippedRange) -> bool:
         if isinstance(item, SkippedRange) or item.blob is None:
@@ -275,15 +279,6 @@ class Processor:
         held_bytes = self._held_bytes()
         is_alone = not self._in_flight and held_bytes == 0
         return is_alone or held_bytes + source_bytes(item) <= self._config.max_in_flight_bytes
-
-    def _submit(self, offset: int) -> None:
-        entry = self._in_flight[offset]
-        future = self._pool.submit(VideoTask(entry.video, entry.tally.num_calls + 1, self._config.deadline_s))
-        future.add_done_callback(lambda ended: self._events.put((offset, ended)))
-
-    def _submit_due_retries(self) -> None:
-        while self._retries and self._retries[0][0] <= self._clock.monotonic_s():
-            self._submit(heapq.heappop(self._retries)[1])
 
     # Collecting.
 
@@ -293,28 +288,18 @@ class Processor:
             event = self._events.get(timeout=min(timeout_s, _LONGEST_WAIT_S)) if timeout_s > 0 else None
             while True:
                 if event is not None:
-                    self._call_ended(*event)
+                    self._call_ended(event)
                 event = self._events.get_nowait()
         except queue.Empty:
             return
 
-    def _call_ended(self, offset: int, future: Future[VideoOutcome]) -> None:
-        entry = self._in_flight[offset]
-        ending: VideoOutcome | BaseException
-        try:
-            ending = future.exception() or future.result()
-        except CancelledError as cancelled:
-            ending = cancelled
-        decision = self._config.retry.decide(entry.tally, ending)
-        if isinstance(decision, Final):
-            del self._in_flight[offset]
-            self._in_flight_bytes -= entry.num_bytes
-            self._finish(entry.video, decision.outcome, decision.num_attempts)
+    def _call_ended(self, call: EndedCall) -> None:
+        finished = self._in_flight.ended(call)
+        if finished is None:
+            self._counts.num_retries += 1
             return
-        entry.tally = decision.tally
-        self._counts.num_retries += 1
-        self._observer.retried(entry.video, decision.tally.num_calls, decision.reason, decision.delay_s)
-        heapq.heappush(self._retries, (self._clock.monotonic_s() + decision.delay_s, offset))
+        video, final = finished
+        self._finish(video, final.outcome, final.num_attempts)
 
     def _finish(self, video: RawVideo, outcome: VideoOutcome, num_attempts: int) -> None:
         processed = ProcessedVideo(video, outcome, num_attempts, self._clock.now())
@@ -347,6 +332,10 @@ class Processor:
             return False
         return not self._in_flight or self._committer.num_bytes * 2 >= self._config.max_in_flight_bytes
 
+    def _commit_all(self) -> None:
+        while not self._committer.is_empty:
+            self._commit(at_once=True)
+
     def _commit(self, at_once: bool = False) -> bool:
         committed = self._committer.commit(at_once)
         if committed is None:
@@ -362,7 +351,8 @@ class Processor:
 
     def _wait_s(self, intake: Intake) -> float:
         """Return how long nothing can happen without an event, in seconds."""
-        times_s = [self._retries[0][0]] if self._retries else []
+        retry_at_s = self._in_flight.wake_at_s()
+        times_s = [] if retry_at_s is None else [retry_at_s]
         if self._drain_until_s is not None:
             times_s.append(self._drain_until_s)
         commit_at_s = self._committer.wake_at_s()
@@ -384,6 +374,8 @@ class Processor:
             position=self._committer.position,
             head_offset=intake.head_offset,
             store_error=self._committer.last_error or intake.last_error,
+            breaker=self._breaker.state,
+            breaker_reason=self._breaker.reason,
         )
         self._set_status(status)
 

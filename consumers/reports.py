@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from consumers.breaker import BreakerState
 from consumers.ports import CommitBatch, CommitReceipt
 from schemas.positions import Position
 from schemas.records import ProcessedVideo, RawVideo
@@ -67,6 +68,8 @@ class ProcessorStatus:
         position: what is committed.
         head_offset: the end of the source when it was last read; None before that.
         store_error: the store's last error while it does not answer, else None.
+        breaker: whether videos go to the pool.
+        breaker_reason: why they do not; None while they do.
     """
 
     phase: Phase
@@ -78,6 +81,8 @@ class ProcessorStatus:
     position: Position = field(default_factory=Position)
     head_offset: int | None = None
     store_error: str | None = None
+    breaker: BreakerState = BreakerState.CLOSED
+    breaker_reason: str | None = None
 
     @property
     def lag(self) -> int | None:
@@ -114,4 +119,7 @@ class SilentObserver:
         """Ignore it."""
 
     def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
+        """Ignore it."""
+
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
         """Ignore it."""

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from consumers.errors import SluiceError
+from consumers.errors import SluiceError, WorkerDiedError
 from schemas.records import Failure, FailureKind, Stage, VideoOutcome
 
 _LARGEST_EXPONENT = 62
@@ -25,15 +25,19 @@ def backoff_s(num_failures: int, base_s: float, max_s: float, jitter: Callable[[
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What a video has been through: pool calls that ended in a transient failure, and those that lost their worker."""
+    """What a video has been through: pool calls that ended in a transient failure, and those that lost their worker.
+
+    ``num_excused`` calls ended so as well while the breaker was open; they are not held against the video.
+    """
 
     num_transient: int = 0
     num_deaths: int = 0
+    num_excused: int = 0
 
     @property
     def num_calls(self) -> int:
         """How often the pool has been called and the video is still not done."""
-        return self.num_transient + self.num_deaths
+        return self.num_transient + self.num_deaths + self.num_excused
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,19 +110,32 @@ class RetryPolicy:
             return Final(replace(ending, failure=replace(ending.failure, message=message)), failed.num_calls)
         return self._later(failed, ending.failure.message)
 
+    def excuse(self, tally: Tally, ending: VideoOutcome | BaseException) -> RetryLater:
+        """Return that a video is tried again whose call failed while the breaker was open."""
+        return self._later(replace(tally, num_excused=tally.num_excused + 1), cause_of(ending))
+
     def _after_death(self, tally: Tally, error: BaseException) -> Decision:
-        cause = str(error) if isinstance(error, SluiceError) else f"{type(error).__name__}: {error}"
+        cause = cause_of(error)
         if tally.num_deaths < self.max_worker_deaths:
             return self._later(tally, cause)
         message = (
             f"{tally.num_deaths} workers ended while they held this video, in {tally.num_calls} attempts; last: {cause}"
         )
+        if isinstance(error, WorkerDiedError) and error.log_tail:
+            message += f"\nthe end of the worker's log:\n{error.log_tail}"
         return Final(
             VideoOutcome(failure=Failure(FailureKind.PERMANENT, Stage.POOL, "poison_video", message)), tally.num_calls
         )
 
     def _later(self, tally: Tally, reason: str) -> RetryLater:
         return RetryLater(tally, backoff_s(tally.num_calls, self.base_s, self.max_s, self.jitter), reason)
+
+
+def cause_of(ending: VideoOutcome | BaseException) -> str:
+    """Return in words why a call to the pool had no good end; empty if it had one."""
+    if isinstance(ending, VideoOutcome):
+        return "" if ending.failure is None else ending.failure.message
+    return str(ending) if isinstance(ending, SluiceError) else f"{type(ending).__name__}: {ending}"
 
 
 class StorePatience:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from consumers.breaker import BreakerState
 from consumers.ports import Clock, CommitBatch, CommitReceipt, Observer
 from schemas.records import ProcessedVideo, RawVideo, Stage
 
@@ -222,6 +223,10 @@ class ConsumerActivity:
         stage, most_s = wall_s.most_common(1)[0]
         return stage, most_s / total_s
 
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
+        """Tell that intake is held, or goes on."""
+        self._tell("breaker", {"state": state.value, "reason": reason})
+
     def troubles(self, limit: int) -> list[Trouble]:
         """Return the last retries and failures, the newest first."""
         with self._lock:
@@ -263,3 +268,8 @@ class Observers:
         """Pass it on."""
         for observer in self._observers:
             observer.committed(batch, receipt)
+
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
+        """Pass it on."""
+        for observer in self._observers:
+            observer.breaker(state, reason)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from consumers.breaker import BreakerState
 from consumers.paimon.audit import AuditReport
 from consumers.paimon.objects import ObjectInfo
 from consumers.ports import CommitBatch, CommitReceipt, Observer
@@ -129,6 +130,9 @@ class _Collector:
         with self._changed:
             self.videos.extend(batch.videos)
             self._changed.notify_all()
+
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
+        self._observer.breaker(state, reason)
 
     def end(self) -> None:
         with self._changed:

@@ -79,6 +79,13 @@ class ConsumerSettings(_Section):
     commit_max_bytes: Bytes = Field(512 * 1024**2, description="Commit at once when so many clip bytes wait.")
     max_attempts: int = Field(5, ge=1, description="Attempts at a video that fails for a passing reason.")
     max_worker_deaths: int = Field(3, ge=1, description="A video that killed its worker so often is a poison video.")
+    breaker_min_videos: int = Field(
+        5, ge=2, description="So many different videos that fail for a passing reason hold intake: the fault is ours."
+    )
+    breaker_window_s: float = Field(120.0, gt=0, le=86400, description="How far back those failures count.")
+    breaker_probe_max_s: float = Field(
+        300.0, ge=5, le=86400, description="Longest wait between two videos that probe whether the fault is gone."
+    )
     read_chunk_rows: int = Field(1000, ge=1, description="Rows of the raw table read at a time.")
     drain_timeout_s: float = Field(60.0, gt=0, description="Longest wait for videos in flight when stopping.")
     store_outage_s: float = Field(
@@ -91,6 +98,37 @@ class ConsumerSettings(_Section):
         return str(Shard.parse(value))
 
 
+class ModelPoolSettings(_Section):
+    """How one model stage runs in the Ray pool; without effect where the stage has no model."""
+
+    replicas: int = Field(1, ge=1, le=4096, description="Worker processes that hold the model.")
+    max_replicas: int | None = Field(
+        None, ge=1, le=4096, description="Ray Serve adds workers up to so many under load; none is a fixed number."
+    )
+    max_batch: int = Field(16, ge=1, le=4096, description="Most clips in one batch.")
+    linger_s: float = Field(0.05, ge=0, le=60, description="Longest wait for a batch to fill, in seconds.")
+    gpus: float | None = Field(
+        None,
+        ge=0,
+        le=64,
+        description="GPUs for a worker: a fraction up to 1, or a whole number; none is a share of a GPU where there "
+        "is one, and the CPU elsewhere; 0 is the CPU.",
+    )
+    cpus: float = Field(1.0, ge=0, le=1024, description="CPUs that Ray reserves for a worker, and threads of torch.")
+    resources: dict[str, float] = Field(
+        default_factory=dict, description="Custom resources of Ray that a worker needs, to choose nodes."
+    )
+    batch_timeout_s: float = Field(300.0, gt=0, description="A worker whose batch takes longer is replaced.")
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> ModelPoolSettings:
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise ValueError(f"max_replicas ({self.max_replicas}) is below replicas ({self.replicas})")
+        if self.gpus is not None and self.gpus > 1 and self.gpus != int(self.gpus):
+            raise ValueError(f"gpus is a fraction up to 1 or a whole number, not {self.gpus:g}")
+        return self
+
+
 class PoolSettings(_Section):
     """Where the stages run."""
 
@@ -99,6 +137,12 @@ class PoolSettings(_Section):
     replicas: int | None = Field(None, ge=1, le=4096, description="Workers; none is one for each CPU of this machine.")
     cpus_per_replica: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker.")
     object_store_bytes: Bytes = Field(512 * 1024**2, description="Object store memory of an embedded Ray.")
+    max_waiting_clips: int = Field(
+        8, ge=1, le=256, description="Clips of one video that may be with the models at once; bounds memory."
+    )
+    nsfw: ModelPoolSettings = ModelPoolSettings()
+    aesthetic: ModelPoolSettings = ModelPoolSettings()
+    captioner: ModelPoolSettings = ModelPoolSettings()
 
 
 class TokenSettings(_Section):

@@ -21,6 +21,7 @@ from prometheus_client import (
 )
 
 from consumers import metric_names as names
+from consumers.breaker import BreakerState
 from consumers.errors import FencedError, SluiceError
 from consumers.metric_names import METRICS
 from consumers.metric_types import DESIRED_STATES, STATES, VERDICTS, CommitResult, Metric
@@ -152,6 +153,10 @@ class ConsumerTelemetry:
             kept_s = sum(clip.span.duration_s for clip in video.outcome.clips if clip.kept)
             self._count(names.CLIP_SECONDS_COMMITTED, amount=kept_s)
 
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
+        """Publish whether intake is held. The reason is a sentence, and so no label."""
+        self._set(names.BREAKER_OPEN, float(state is not BreakerState.CLOSED))
+
     # Commits, as timed by TimedSink.
 
     def commit_timed(self, duration_s: float) -> None:
@@ -227,10 +232,6 @@ class ConsumerTelemetry:
         self._set(names.VIDEOS_IN_FLIGHT, status.num_in_flight)
         self._set(names.IN_FLIGHT_BYTES, status.in_flight_bytes)
         self._set(names.VIDEOS_UNCOMMITTED, status.num_uncommitted)
-
-    def breaker(self, *, is_open: bool) -> None:
-        """Publish whether intake is held by the breaker."""
-        self._set(names.BREAKER_OPEN, float(is_open))
 
     def restarted(self) -> None:
         """Count a start after a failure."""

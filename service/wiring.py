@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
+from consumers.breaker import BreakerPolicy
 from consumers.clock import SystemClock
 from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError, UriNotAllowedError
@@ -35,6 +36,7 @@ from consumers.processor import Processor, ProcessorConfig
 from consumers.retry import RetryPolicy
 from consumers.stages.curate import VideoCurator
 from schemas.shards import Shard
+from service.models import WithLocalModels, model_pools
 from service.settings import Settings
 
 
@@ -84,11 +86,19 @@ def allow_list(settings: Settings) -> AllowList:
     return AllowList((settings.catalog.warehouse, *settings.input.allow))
 
 
-def processor_factory(settings: Settings) -> Callable[[], VideoProcessor]:
-    """Return a picklable factory of what a worker runs."""
+def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:
+    """Return a picklable factory of what a worker runs; it takes the models where the profile names any."""
     opener = PaimonBlobOpener(catalog_config(settings).options, allow_list(settings))
     staging = PaimonStaging(catalog_config(settings), settings.tables.curated, settings.consumer.id, shard(settings))
-    return partial(VideoCurator, opener, settings.profile, settings.limits, SystemClock(), staging=staging)
+    return partial(
+        VideoCurator,
+        opener,
+        settings.profile,
+        settings.limits,
+        SystemClock(),
+        staging=staging,
+        max_waiting_clips=settings.pool.max_waiting_clips,
+    )
 
 
 def build_source(settings: Settings) -> Source:
@@ -121,8 +131,9 @@ def build_pool(settings: Settings) -> WorkerPool:
     replicas = settings.pool.replicas or os.cpu_count() or 1
     part = shard(settings)
     factory = processor_factory(settings)
+    models = model_pools(settings)
     if settings.pool.kind == "inline":
-        return InlinePool(factory, num_workers=replicas)
+        return InlinePool(factory if models is None else WithLocalModels(factory, models.models), num_workers=replicas)
     # Importing Ray takes a second that an inline pool does not need.
     from consumers.pool.ray_serve import RayPoolConfig, RayServePool  # noqa: PLC0415
 
@@ -136,6 +147,7 @@ def build_pool(settings: Settings) -> WorkerPool:
             num_cpus_per_replica=settings.pool.cpus_per_replica,
             object_store_bytes=settings.pool.object_store_bytes,
         ),
+        models,
     )
 
 
@@ -151,6 +163,12 @@ def build_processor(settings: Settings, pool: WorkerPool, observer: Observer, si
             interval_s=consumer.commit_interval_s,
             max_clips=consumer.commit_max_clips,
             max_bytes=consumer.commit_max_bytes,
+        ),
+        breaker=BreakerPolicy(
+            # More than are in flight at once could fail only after the first ones were dead-lettered.
+            min_videos=max(2, min(consumer.breaker_min_videos, consumer.max_in_flight_videos or pool.capacity)),
+            window_s=consumer.breaker_window_s,
+            probe_max_s=consumer.breaker_probe_max_s,
         ),
         retry=RetryPolicy(max_attempts=consumer.max_attempts, max_worker_deaths=consumer.max_worker_deaths),
         max_in_flight_videos=consumer.max_in_flight_videos,

@@ -6,6 +6,7 @@ from collections import Counter
 
 from rich.console import Console
 
+from consumers.breaker import BreakerState
 from consumers.ports import CommitBatch, CommitReceipt
 from schemas.records import ProcessedVideo, RawVideo, VideoStatus
 from service.cli.output import human_bytes
@@ -55,6 +56,13 @@ class LineObserver:
             f"done up to row {batch.position.watermark}",
             "bold",
         )
+
+    def breaker(self, state: BreakerState, reason: str | None) -> None:
+        """Say that intake is held, and why; and that it goes on."""
+        if state is BreakerState.OPEN:
+            self._line("breaker", f"intake is held: {reason}", "red")
+        elif state is BreakerState.CLOSED:
+            self._line("breaker", "a probe succeeded, intake goes on", "green")
 
     def _line(self, word: str, text: str, style: str) -> None:
         self._console.print(f"[{style}]{word:9}[/] ", end="")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from consumers.breaker import BreakerPolicy
 from consumers.commit_policy import CommitPolicy
 from consumers.errors import FencedError, StoreUnavailableError, WorkerDiedError
 from consumers.processor import Processor, ProcessorConfig
@@ -30,8 +31,15 @@ from schemas.positions import Position
 from schemas.records import FailureKind
 
 NO_DELAY = RetryPolicy(base_s=0, max_s=0)
+# Here a mix of failures is what is tested; the breaker has tests of its own in test_breaker.py.
+ALL_MUST_FAIL = BreakerPolicy(min_videos=1000, min_share=1)
 CONFIG = ProcessorConfig(
-    commit=CommitPolicy(interval_s=10), retry=NO_DELAY, store_base_s=0, store_max_s=0, store_give_up_after_s=5
+    commit=CommitPolicy(interval_s=10),
+    retry=NO_DELAY,
+    breaker=ALL_MUST_FAIL,
+    store_base_s=0,
+    store_max_s=0,
+    store_give_up_after_s=5,
 )
 DEATH = WorkerDiedError("the worker ended")
 

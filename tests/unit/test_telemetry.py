@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from prometheus_client import generate_latest
 
+from consumers.breaker import BreakerState
 from consumers.errors import FencedError, StoreUnavailableError
 from consumers.metric_names import METRICS
 from consumers.ports import CommitBatch, CommitReceipt
@@ -224,7 +225,7 @@ def test_batch_of_a_model_stage_records_size_waits_and_gpu_time(
 
 def test_two_consumers_share_a_registry_and_not_their_figures(telemetry: Telemetry) -> None:
     first, second = telemetry.consumer("films"), telemetry.consumer("shorts")
-    first.breaker(is_open=True)
+    first.breaker(BreakerState.PROBING, "the store is away")
     second.restarted()
     assert value(telemetry, "sluice_breaker_open") == 1
     assert value(telemetry, "sluice_consumer_restarts_total") == 0
