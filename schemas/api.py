@@ -274,10 +274,38 @@ class DeadLetterOut(_Out):
     processed_at: datetime
 
 
+class ReasonCount(_Out):
+    """Clips that one stage rejected for one reason."""
+
+    stage: str
+    reason: str
+    num_clips: int
+
+
 class DeadLetterPage(_Out):
     """Dead letters, the highest row id first."""
 
     items: list[DeadLetterOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
+class RejectedOut(_Out):
+    """A video of which no clip was kept."""
+
+    row_id: int
+    video_id: str
+    uri: str | None
+    duration_s: float | None
+    num_clips: int
+    reasons: list[ReasonCount] = Field(description="The most frequent first; empty where no clip was found at all.")
+    run: int
+    processed_at: datetime
+
+
+class RejectedPage(_Out):
+    """Rejected videos, the highest row id first. A page may be short where many rows had to be looked at."""
+
+    items: list[RejectedOut]
     next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
 
 

@@ -86,6 +86,10 @@ class Library(Protocol):
         """Return ledger rows of source rows whose latest run failed, the highest row id first."""
         ...
 
+    def rejected(self, before: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
+        ...
+
     def audit(self) -> AuditReport | None:
         """Compare the tables; None when an audit is under way already."""
         ...
@@ -166,6 +170,10 @@ class PaimonLibrary:
     def dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
         """Return ledger rows of source rows whose latest run failed, the highest row id first."""
         return self._story.dead_letters(wanted, limit)
+
+    def rejected(self, before: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
+        return self._story.rejected(before, limit)
 
     def audit(self) -> AuditReport | None:
         """Compare the tables, one audit at a time."""

@@ -25,6 +25,21 @@ _LETTER_COLUMNS = (
     "run",
     "processed_at",
 )
+_REJECTED_COLUMNS = (
+    "source_row_id",
+    "video_id",
+    "source_uri",
+    "status",
+    "duration_s",
+    "num_clips_rejected",
+    "clips",
+    "run",
+    "processed_at",
+)
+# How many source rows are looked at together, and how many at most for one answer: a page costs the same however long
+# the ledger is.
+_WINDOW_ROWS = 2000
+_MAX_WINDOWS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,49 @@ class StoryReader:
             and (wanted.error_class is None or row["failure_class"] == wanted.error_class)
         ]
         return sorted(chosen, key=lambda row: -int(row["source_row_id"]))[:limit]
+
+    def rejected(self, before: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return ledger rows of source rows whose latest run kept no clip, the highest row id first.
+
+        Args:
+            before: only rows below this one.
+            limit: at most so many.
+
+        Returns:
+            The rows, and where to go on; None when there are no more. A page may be short, or empty, where many rows
+            had to be looked at.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        found: list[dict[str, Any]] = []
+        for _ in range(_MAX_WINDOWS):
+            start = max(0, before - _WINDOW_ROWS)
+            for row in self._newest_of_window(start, before):
+                if row["status"] == VideoStatus.REJECTED:
+                    found.append(row)
+                if len(found) == limit:
+                    return found, int(row["source_row_id"]) or None
+            before = start
+            if not before:
+                return found, None
+        return found, before
+
+    def _newest_of_window(self, start: int, end: int) -> list[dict[str, Any]]:
+        """Return the latest run of every source row of the window, the highest row id first."""
+        newest: dict[int, dict[str, Any]] = {}
+        rows = self._rows(
+            _REJECTED_COLUMNS,
+            lambda builder: [
+                builder.greater_or_equal("source_row_id", start),
+                builder.less_than("source_row_id", end),
+            ],
+        )
+        for row in rows:
+            known = newest.get(row["source_row_id"])
+            if known is None or known["run"] < row["run"]:
+                newest[row["source_row_id"]] = row
+        return [newest[row_id] for row_id in sorted(newest, reverse=True)]
 
     def _rows(self, columns: Sequence[str], where: Any) -> list[dict[str, Any]]:
         with store_errors("ledger"):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
 
@@ -15,6 +16,9 @@ from schemas.api import (
     MoveOut,
     PositionIn,
     PositionOut,
+    ReasonCount,
+    RejectedOut,
+    RejectedPage,
     ReplayIn,
     ReplayOut,
     RowId,
@@ -107,6 +111,20 @@ def get_dead_letters(
     return DeadLetterPage(items=items, next_before=items[-1].row_id if len(rows) > limit else None)
 
 
+@router.get("/consumers/{consumer_id}/rejected")
+def get_rejected(
+    consumer: ConsumerDep,
+    services: ServicesDep,
+    who: security.Reader,
+    before: Annotated[RowId | None, Query(description="Only rows below this one: `next_before` of a page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> RejectedPage:
+    """Videos of which no clip was kept, with the reasons, the highest row id first."""
+    head = services.library.head_offset()
+    rows, next_before = services.library.rejected(head if before is None else min(before, head), limit)
+    return RejectedPage(items=[_rejected(row) for row in rows], next_before=next_before)
+
+
 @router.post("/consumers/{consumer_id}/dead-letters/replay", status_code=202, responses=declared(409))
 def replay(consumer: ConsumerDep, services: ServicesDep, who: security.Operator, body: ReplayIn) -> ReplayOut:
     """Process dead letters again. The consumer drains and restarts for it; a `replay` event says when."""
@@ -129,6 +147,23 @@ def get_audit(consumer: ConsumerDep, services: ServicesDep, who: security.Operat
     if report is None:
         raise wrong_state("an audit is under way; wait for its answer, then ask again")
     return AuditOut.model_validate(report)
+
+
+def _rejected(row: dict[str, Any]) -> RejectedOut:
+    reasons = Counter((clip["rejected_by"], clip["reason"]) for clip in row["clips"] or ())
+    return RejectedOut(
+        row_id=row["source_row_id"],
+        video_id=row["video_id"],
+        uri=row["source_uri"],
+        duration_s=row["duration_s"],
+        num_clips=row["num_clips_rejected"],
+        reasons=[
+            ReasonCount(stage=stage, reason=reason, num_clips=num_clips)
+            for (stage, reason), num_clips in reasons.most_common()
+        ],
+        run=row["run"],
+        processed_at=row["processed_at"],
+    )
 
 
 def _etag(epoch: int, sequence: int) -> str:
