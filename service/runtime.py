@@ -49,6 +49,29 @@ def wait_for_signal() -> None:
 
 
 @contextmanager
+def until_signal() -> Iterator[Callable[[float], bool]]:
+    """Yield a function that waits so many seconds and returns whether SIGTERM or SIGINT has arrived.
+
+    A second signal ends the process at once.
+    """
+    arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
+    is_over = False
+
+    def wait(timeout_s: float) -> bool:
+        nonlocal is_over
+        if not is_over:
+            try:
+                arrived.get(timeout=max(timeout_s, 0.001))
+                is_over = True
+            except queue.Empty:
+                pass
+        return is_over
+
+    with _on_signals(lambda: arrived.put(None)):
+        yield wait
+
+
+@contextmanager
 def _on_signals(act: Callable[[], None]) -> Iterator[Callable[[], None]]:
     """Have the first signal call ``act``; yields what installs the handlers again."""
 

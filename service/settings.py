@@ -71,6 +71,11 @@ class ConsumerSettings(_Section):
         description="Which part of the rows this process does, as i/n: those whose row id divided by n leaves i. The "
         "number of shards is changed with `sluice rescale`.",
     )
+    on_expired: Literal["fail", "earliest"] = Field(
+        "fail",
+        description="Only for raw tables that are read change by change: what to do when changes expired unread. fail "
+        "stops with an error; earliest goes on with the oldest that are left and logs which are lost.",
+    )
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
     max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")
@@ -136,6 +141,12 @@ class PoolSettings(_Section):
     address: str | None = Field(None, description="Address of an existing Ray cluster; none starts an embedded Ray.")
     replicas: int | None = Field(None, ge=1, le=4096, description="Workers; none is one for each CPU of this machine.")
     cpus_per_replica: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker.")
+    worker_memory_bytes: int | None = Field(
+        4 * 1024**3,
+        ge=1024**3,
+        description="Private memory of a worker, of which it needs 0.4 GB at rest; a video that needs more fails as "
+        "out_of_memory. Not in the inline pool.",
+    )
     object_store_bytes: Bytes = Field(512 * 1024**2, description="Object store memory of an embedded Ray.")
     max_waiting_clips: int = Field(
         8, ge=1, le=256, description="Clips of one video that may be with the models at once; bounds memory."
@@ -208,6 +219,21 @@ class InputSettings(_Section):
     )
 
 
+class WatchSettings(_Section):
+    """`sluice ingest --watch`."""
+
+    poll_interval_s: float = Field(5.0, gt=0, le=86400, description="Time between two looks at a place.")
+    settle_s: float = Field(
+        5.0, ge=0, le=86400, description="A file on disk is complete when size and time have not changed for so long."
+    )
+    look_back_objects: int = Field(
+        1000, ge=0, le=1_000_000, description="Objects of S3 listed again each time, for keys that sort before others."
+    )
+    relist_interval_s: float = Field(
+        3600.0, gt=0, description="Time between two listings from the beginning, for what came out of order."
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -221,6 +247,7 @@ class Settings(BaseSettings):
     consumer: ConsumerSettings = ConsumerSettings()
     pool: PoolSettings = PoolSettings()
     input: InputSettings = InputSettings()
+    watch: WatchSettings = WatchSettings()
     api: ApiSettings = ApiSettings()
     profile: Profile = Profile()
     limits: Limits = Limits()

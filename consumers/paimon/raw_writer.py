@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 from pypaimon.table.row.blob import BlobDescriptor
 
+from consumers.digest_set import DigestSet
 from consumers.errors import SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.committer import TableCommitter
@@ -68,14 +69,12 @@ def register(
         StoreUnavailableError: the store did not answer; registering again is safe.
     """
     wanted: dict[_Key, ObjectInfo] = {(item.uri, item.etag): item for item in objects}
-    raw = load_table(open_catalog(config), config, table)
-    check_table(raw, RAW)
-    writer = _RawWriter(raw)
+    writer = _RawWriter(config, table)
     num_wanted, num_added = len(wanted), 0
     try:
         while True:
-            with store_errors(f"table {config.database}.{table}"):
-                writer.drop_present(wanted)
+            for key in writer.unread_keys():
+                wanted.pop(key, None)
             if on_progress is not None:
                 on_progress(num_wanted - len(wanted))
             if not wanted:
@@ -89,11 +88,73 @@ def register(
         writer.close()
 
 
+class Registrar:
+    """Registers again and again: reads the whole table once, and after that only rows that are new.
+
+    Keeps 16 bytes for each row of the table in memory. Not thread-safe; several in other threads and processes may
+    work on the same table, and together add no row twice.
+
+    Args:
+        config: the catalog.
+        table: name of a raw table as ``sluice init`` creates it.
+        rows_per_commit: most rows per snapshot.
+
+    Raises:
+        ConfigurationError: the table is missing or of another shape.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(self, config: CatalogConfig, table: str, *, rows_per_commit: int = 50_000) -> None:
+        self._rows_per_commit = rows_per_commit
+        self._known = DigestSet()
+        self._writer = _RawWriter(config, table)
+
+    def refresh(self) -> None:
+        """Learn of the rows that others have added.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        self._known.add(_text(key) for key in self._writer.unread_keys())
+
+    def knows(self, item: ObjectInfo) -> bool:
+        """Return whether there is a row for ``item``, as far as was read."""
+        return _text((item.uri, item.etag)) in self._known
+
+    def add(self, objects: Iterable[ObjectInfo]) -> int:
+        """Append a row for each object that has none, and return how many; the same (URI, etag) counts once.
+
+        Raises:
+            StoreUnavailableError: the store did not answer; adding them again is safe.
+        """
+        num_added = 0
+        wanted = {(item.uri, item.etag): item for item in objects}
+        while True:
+            self.refresh()
+            wanted = {key: item for key, item in wanted.items() if _text(key) not in self._known}
+            if not wanted:
+                return num_added
+            part = list(wanted.values())[: self._rows_per_commit]
+            if self._writer.append(part):
+                num_added += len(part)
+                self._known.add(_text((item.uri, item.etag)) for item in part)
+
+    def close(self) -> None:
+        """Release resources."""
+        self._writer.close()
+
+
+def _text(key: _Key) -> str:
+    return "\x1f".join((key[0], key[1] or ""))
+
+
 class _RawWriter:
     """Appends on top of the snapshot whose rows are known, or not at all."""
 
-    def __init__(self, raw: Any) -> None:
-        self._raw = raw
+    def __init__(self, config: CatalogConfig, table: str) -> None:
+        raw = load_table(open_catalog(config), config, table)
+        check_table(raw, RAW)
+        self._name = f"table {config.database}.{table}"
         self._user = f"sluice-register-{uuid.uuid4()}"
         self._committer = TableCommitter(raw, self._user, self._check)
         self._manager = self._committer.manager
@@ -102,18 +163,21 @@ class _RawWriter:
         self._num_known_rows = 0
         self._identifier = 0
 
-    def drop_present(self, wanted: dict[_Key, ObjectInfo]) -> None:
-        """Remove from ``wanted`` what the latest snapshot holds; reads only rows that it has not read before."""
-        latest = self._manager.get_latest_snapshot()
+    def unread_keys(self) -> Iterator[_Key]:
+        """Yield what the latest snapshot holds beyond what was read or appended before."""
+        with store_errors(self._name):
+            latest = self._manager.get_latest_snapshot()
         if latest is None or latest.id == self._known_id:
             return
         end = latest.next_row_id or 0
         for start in range(self._num_known_rows, end, _ROWS_PER_READ):
             chunk = OffsetRange(start, min(start + _ROWS_PER_READ, end))
-            self._reader.pin(latest, OffsetRange(start, max(end, chunk.end)))
-            rows = self._reader.read(chunk).rows
-            for key in zip(rows["uri"].to_pylist(), rows["etag"].to_pylist(), strict=True) if rows.num_rows else ():
-                wanted.pop(key, None)
+            with store_errors(self._name):
+                self._reader.pin(latest, OffsetRange(start, max(end, chunk.end)))
+                rows = self._reader.read(chunk).rows
+            if rows.num_rows:
+                yield from zip(rows["uri"].to_pylist(), rows["etag"].to_pylist(), strict=True)
+            self._num_known_rows = chunk.end
         self._known_id, self._num_known_rows = latest.id, end
 
     def append(self, objects: Sequence[ObjectInfo]) -> bool:

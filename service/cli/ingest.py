@@ -7,12 +7,16 @@ from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from consumers.errors import ConfigurationError, StoreUnavailableError
+from consumers.paimon.watch import Watcher
 from service import wiring
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, err, out, print_json
-from service.settings import load_settings
+from service.runtime import until_signal
+from service.settings import Settings, load_settings
 
 
 def register(app: typer.Typer) -> None:
@@ -22,11 +26,25 @@ def register(app: typer.Typer) -> None:
 
 def _ingest(
     locations: Annotated[list[str], typer.Argument(metavar="PATH|URI...", help="Files, folders, globs, s3:// URIs.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on: follow these folders and prefixes until SIGTERM or Ctrl-C.")
+    ] = False,
+    poll_interval: Annotated[
+        float | None,
+        typer.Option(help="Seconds between two looks with --watch, instead of [watch] poll_interval_s."),
+    ] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Append one row for each video that has none yet; the same object twice adds no row."""
-    settings = load_settings(config)
+    if poll_interval is not None and not watch:
+        raise ConfigurationError("--poll-interval: goes with --watch only")
+    settings = load_settings(config, {} if poll_interval is None else {"watch": {"poll_interval_s": poll_interval}})
+    if watch:
+        num_added = _watch(settings, locations, err if json else out)
+        if json:
+            print_json({"added": num_added})
+        return
     objects = wiring.find_objects(settings, locations)
     with _progress(len(objects)) as advance:
         report = wiring.register(settings, objects, advance)
@@ -34,6 +52,37 @@ def _ingest(
         print_json({"added": report.num_added, "already_present": report.num_already_present})
     else:
         out.print(f"{report.num_added} videos registered, {report.num_already_present} were there already")
+
+
+def _watch(settings: Settings, locations: list[str], lines: Console) -> int:
+    """Register what appears until a signal arrives, and return how many videos that were."""
+    total = 0
+    with until_signal() as wait, wiring.watchers(settings, locations) as watchers:
+        for watcher in watchers:
+            lines.print(f"watching {watcher.location}, every {settings.watch.poll_interval_s:g} s", markup=False)
+        is_over = False
+        while not is_over:
+            for watcher in watchers:
+                total += _poll(watcher, lambda: wait(0), lines)
+            is_over = wait(settings.watch.poll_interval_s)
+    lines.print(f"stopped: {total} videos registered", markup=False)
+    return total
+
+
+def _poll(watcher: Watcher, should_stop: Callable[[], bool], lines: Console) -> int:
+    try:
+        report = watcher.poll(should_stop)
+    except StoreUnavailableError as error:
+        # The next look tries again; meanwhile the other places are looked after.
+        err.print(f"{error}; trying again", style="yellow", markup=False)
+        return 0
+    if report.num_added:
+        lines.print(f"{watcher.location}: {report.num_added} videos registered", markup=False)
+    for reason in report.refused:
+        err.print(f"not registered: {reason}", style="yellow", markup=False)
+    if report.num_refused > len(report.refused):
+        err.print(f"not registered: {report.num_refused - len(report.refused)} more", style="yellow", markup=False)
+    return report.num_added
 
 
 @contextmanager
