@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 from consumers.breaker import BreakerPolicy
@@ -20,7 +21,7 @@ from consumers.paimon.control import PaimonControlStore
 from consumers.paimon.ledger import LedgerReader
 from consumers.paimon.objects import ObjectInfo, expand
 from consumers.paimon.progress import PaimonProgress
-from consumers.paimon.raw_writer import RegisterReport
+from consumers.paimon.raw_writer import RegisterReport, Registrar
 from consumers.paimon.raw_writer import register as register_objects
 from consumers.paimon.reposition import Repositioner
 from consumers.paimon.rescale import Rescaler, RescaleReport
@@ -30,6 +31,9 @@ from consumers.paimon.staging import PaimonStaging
 from consumers.paimon.story import StoryReader
 from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
 from consumers.paimon.tables import create_tables as create_paimon_tables
+from consumers.paimon.watch import Watcher
+from consumers.paimon.watch_listing import open_listing
+from consumers.paimon.watch_state import WatchStates
 from consumers.pool.inline import InlinePool
 from consumers.ports import ControlStore, Observer, ProgressReader, Sink, Source, VideoProcessor, WorkerPool
 from consumers.processor import Processor, ProcessorConfig
@@ -211,6 +215,42 @@ def register(
         StoreUnavailableError: the store did not answer.
     """
     return register_objects(catalog_config(settings), settings.tables.raw, objects, on_progress=on_progress)
+
+
+@contextmanager
+def watchers(settings: Settings, locations: Sequence[str]) -> Iterator[list[Watcher]]:
+    """Yield what follows each of ``locations``, and keep how far they have come at the end.
+
+    Raises:
+        ConfigurationError: a location does not exist, or lies outside of what workers may read; or a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    config, clock, allowed = catalog_config(settings), SystemClock(), allow_list(settings)
+    listings = [
+        open_listing(
+            location,
+            config.options,
+            clock,
+            settle_s=settings.watch.settle_s,
+            look_back=settings.watch.look_back_objects,
+        )
+        for location in locations
+    ]
+    for listing in listings:
+        try:
+            allowed.check(listing.location)
+        except UriNotAllowedError as error:
+            raise ConfigurationError(f"{error}\nadd it to allow in [input], then try again") from error
+    with ExitStack() as stack:
+        registrar = stack.enter_context(closing(Registrar(config, settings.tables.raw)))
+        states = stack.enter_context(closing(WatchStates(config, settings.tables.control)))
+        interval_s = settings.watch.relist_interval_s
+        yield [
+            stack.enter_context(
+                closing(Watcher(listing, registrar, states, allowed, clock, relist_interval_s=interval_s))
+            )
+            for listing in listings
+        ]
 
 
 def audit(settings: Settings) -> AuditReport:
