@@ -6,19 +6,22 @@ leaves all work on tables to children.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from consumers.errors import SluiceError
 from service.cli.main import main as sluice_main
 
 EXIT_CRASH = 70
+_PR_SET_PDEATHSIG = 1
 
 
 class ChildFailedError(Exception):
@@ -71,6 +74,19 @@ class Forked:
             os.killpg(self.pid, signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
 
+    def descendants(self) -> dict[int, str]:
+        """Return the command line of each process below it, by process id."""
+        parents: dict[int, int] = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        found, generation = {}, {self.pid}
+        while generation := {pid for pid, parent in parents.items() if parent in generation}:
+            for pid in generation:
+                with suppress(OSError):
+                    found[pid] = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ")
+        return found
+
     def output(self) -> str:
         """Return what it has printed so far."""
         return self.log.read_text(errors="replace")
@@ -89,9 +105,8 @@ class Forked:
         return self.output()
 
 
-def sluice(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> int:
+def sluice(arguments: Sequence[str]) -> int:
     """Run a `sluice` command in this process, as the console script does, and return its exit code."""
-    os.environ.update(environment or {})
     sys.argv = ["sluice", *arguments]
     try:
         sluice_main()
@@ -105,6 +120,8 @@ def _live(work: Callable[[], int | None], log: Path) -> None:
     code = EXIT_CRASH
     try:
         os.setsid()
+        # No child outlives the orchestrator, however that ends.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         os.dup2(target, 1)
         os.dup2(target, 2)

@@ -73,6 +73,7 @@ class Truth:
     """What the tables hold, against what they must hold. Read with pypaimon alone, past the audit that is on trial.
 
     Attributes:
+        commits: snapshots of the curated table so far, those of take-overs and rescales included.
         rows: raw rows.
         missing: raw rows without a ledger row.
         duplicated: ledger rows beyond one for each raw row and run.
@@ -80,6 +81,7 @@ class Truth:
         clips_duplicated: clips beyond one for each good video, and any of another video.
     """
 
+    commits: int
     rows: int
     missing: int
     duplicated: int
@@ -100,6 +102,10 @@ class ServiceUnderTest:
         store: where the tables and videos go.
         pool: ``inline`` or ``ray``.
 
+    Attributes:
+        num_shards: how many the consumer is divided into.
+        num_landed: videos so far.
+
     Raises:
         ChildFailedError: the tables could not be made.
     """
@@ -108,8 +114,9 @@ class ServiceUnderTest:
         self.root = root
         self.store = store
         self.pool = pool
-        self._num_logs = 0
+        self.num_shards = 1
         self.num_landed = 0
+        self._num_logs = 0
         # One settings file for the service, one for all that must not meet the trouble made for the service.
         self._config, self._quiet_config = root / "sluice.toml", root / "quiet.toml"
         for path, options in ((self._config, store.service_options), (self._quiet_config, store.options)):
@@ -133,20 +140,23 @@ class ServiceUnderTest:
         arguments = ["ingest", folder, "--config", str(self._quiet_config)]
         return self.fork(partial(_land, self.root, self.store, folder, range(first, first + count), arguments))
 
-    def run(self, *arguments: str, on_step: Callable[[str], None] | None = None) -> Forked:
-        """Start `sluice run`; ``on_step`` is called in it at each step of its commits."""
-        command = ["run", "--no-api", "--pool", self.pool, "--config", str(self._config), *arguments]
+    def run(self, shard: int = 0, on_step: Callable[[str], None] | None = None) -> Forked:
+        """Start `sluice run` for one shard; ``on_step`` is called in it at each step of its commits."""
+        command = ["run", "--no-api", "--pool", self.pool, "--config", str(self._config), *self._shard(shard)]
         return self.fork(partial(_run, command, on_step))
 
-    def finish(self, *arguments: str) -> dict[str, Any]:
-        """Run undisturbed to the end of the table; return the run's own report.
+    def _shard(self, index: int) -> list[str]:
+        return ["--shard", f"{index}/{self.num_shards}"]
+
+    def finish(self) -> None:
+        """Run every shard undisturbed to the end of the table.
 
         Raises:
-            ChildFailedError: it did not come to its end.
+            ChildFailedError: one did not come to its end.
         """
-        child = self.command("run", "--until-caught-up", "--json", "--pool", self.pool, *arguments)
-        output = child.require("sluice run --until-caught-up", 600)
-        return dict(json.loads(output.splitlines()[-1]))
+        for index in range(self.num_shards):
+            command = ["run", "--until-caught-up", "--pool", self.pool, *self._shard(index)]
+            self.command(*command).require("sluice run --until-caught-up", 600)
 
     def audit(self) -> dict[str, Any]:
         """Return what `sluice audit` says."""
@@ -256,6 +266,7 @@ def _truth(store: Store, num_landed: int) -> Truth:
     clips = Counter(row["source_row_id"] for row in _read(store, "curated_clips", "source_row_id"))
     unregistered = num_landed - len({row["uri"] for row in raw})
     return Truth(
+        commits=_table(store, "curated_clips").snapshot_manager().get_latest_snapshot().id,
         rows=len(raw),
         missing=unregistered + len({row["_ROW_ID"] for row in raw} - {row_id for row_id, _ in runs}),
         duplicated=len(ledger) - len(runs) + len(raw) - len({row["uri"] for row in raw}),
