@@ -153,6 +153,8 @@ def _type_name(annotation: Any) -> str:
         return _type_name(parts[0])
     if origin is tuple:
         return f"list of {_type_name(parts[0])}"
+    if origin is dict:
+        return f"map of {_type_name(parts[0])} to {_type_name(parts[1])}"
     choices = parts if origin is Literal else _members(annotation)
     if choices:
         return " \\| ".join(f'`"{choice}"`' for choice in choices)
@@ -162,7 +164,6 @@ def _type_name(annotation: Any) -> str:
         int: "integer",
         float: "number",
         bool: "boolean",
-        dict: "map of text to text",
     }
     return plain[origin or annotation]
 

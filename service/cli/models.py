@@ -14,6 +14,7 @@ from consumers.errors import ConfigurationError
 from schemas.models import ModelsParams
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
+from service.models import missing_packages
 from service.settings import load_settings
 
 
@@ -77,10 +78,7 @@ def _implementation() -> ModuleType:
     try:
         from consumers.models import check as implementation  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"models are configured, but {error.name} is not installed; run "
-            "`pip install -c constraints.txt -e '.[models]'`, or set models = \"none\" in [profile]"
-        ) from error
+        raise ConfigurationError(missing_packages(error)) from error
     return implementation
 
 

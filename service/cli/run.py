@@ -19,6 +19,7 @@ from service import wiring
 from service.cli.options import ConfigOption, PoolOption
 from service.cli.output import JsonOption, err, out, print_json
 from service.cli.progress import LineObserver
+from service.models import pinned
 from service.runtime import run_until_signalled, wait_for_signal
 from service.settings import DEFAULT_PATH, Settings, load_settings
 
@@ -63,7 +64,7 @@ def _run(
     listen = {"host": host, "port": port, "insecure_behind_proxy": insecure_behind_proxy or None}
     if given := {key: value for key, value in listen.items() if value is not None}:
         overrides["api"] = given
-    settings = load_settings(config, overrides)
+    settings = pinned(load_settings(config, overrides))
     # With --json standard output holds the report and nothing else.
     lines = err if json else out
     observer = LineObserver(lines, each_video=sys.stdout.isatty())
