@@ -85,6 +85,15 @@ class VideoError(SluiceError):
         return Failure(self.kind, self.at_stage, self.error_class(), str(self))
 
 
+def out_of_memory(error: BaseException, stage: Stage) -> Failure:
+    """Return the failure of a video for which the worker's memory did not suffice.
+
+    Transient: on a machine that was short of memory it may fit the next time.
+    """
+    detail = getattr(error, "strerror", None) or str(error) or "an allocation failed"
+    return Failure(FailureKind.TRANSIENT, stage, "out_of_memory", f"out of memory: {detail}")
+
+
 class BadReferenceError(VideoError):
     """The row holds no usable reference to a video."""
 

@@ -154,5 +154,6 @@ class Limits(_Params):
 
     max_pixels: int = Field(8192 * 4352, ge=1, description="Largest frame, width times height.")
     max_duration_s: float = Field(4 * 3600.0, gt=0, description="Longest video, in seconds.")
+    max_frames: int = Field(2_000_000, ge=1, description="Most frames; 4 hours at 120 a second have 1.7 million.")
     max_bytes: int = Field(64 * 1024**3, ge=1, description="Largest object, in bytes.")
     deadline_s: float = Field(1800.0, gt=0, description="Longest processing of one video, in seconds.")

@@ -16,6 +16,7 @@ from consumers.paimon.audit import AuditReport
 from consumers.paimon.audit import audit as audit_tables
 from consumers.paimon.blobs import PaimonBlobOpener
 from consumers.paimon.catalog import CatalogConfig, open_catalog
+from consumers.paimon.changelog_source import OnExpired
 from consumers.paimon.clips import ClipReader
 from consumers.paimon.control import PaimonControlStore
 from consumers.paimon.ledger import LedgerReader
@@ -25,8 +26,8 @@ from consumers.paimon.raw_writer import RegisterReport, Registrar
 from consumers.paimon.raw_writer import register as register_objects
 from consumers.paimon.reposition import Repositioner
 from consumers.paimon.rescale import Rescaler, RescaleReport
-from consumers.paimon.row_source import RowIdSource
 from consumers.paimon.sink import PaimonSink
+from consumers.paimon.sources import open_source, protector
 from consumers.paimon.staging import PaimonStaging
 from consumers.paimon.story import StoryReader
 from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
@@ -111,11 +112,12 @@ def build_source(settings: Settings) -> Source:
     Raises:
         ConfigurationError: the table is missing or does not fit.
     """
-    return RowIdSource(
+    return open_source(
         catalog_config(settings),
         settings.tables.raw,
         raw_columns(settings),
         chunk_rows=settings.consumer.read_chunk_rows,
+        on_expired=OnExpired(settings.consumer.on_expired),
     )
 
 
@@ -125,8 +127,16 @@ def build_sink(settings: Settings) -> Sink:
     Raises:
         ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely.
     """
+    config, part = catalog_config(settings), shard(settings)
+    protect = protector(config, settings.tables.raw, settings.consumer.id, part)
     return PaimonSink(
-        catalog_config(settings), table_names(settings), settings.consumer.id, settings.profile, shard=shard(settings)
+        config,
+        table_names(settings),
+        settings.consumer.id,
+        settings.profile,
+        shard=part,
+        has_gaps=protect is not None,
+        on_committed=protect,
     )
 
 
@@ -150,6 +160,7 @@ def build_pool(settings: Settings) -> WorkerPool:
             num_replicas=replicas,
             num_cpus_per_replica=settings.pool.cpus_per_replica,
             object_store_bytes=settings.pool.object_store_bytes,
+            worker_memory_bytes=settings.pool.worker_memory_bytes,
         ),
         models,
     )
@@ -260,7 +271,9 @@ def audit(settings: Settings) -> AuditReport:
         ConfigurationError: a table is missing.
         StoreUnavailableError: the store did not answer.
     """
-    return audit_tables(catalog_config(settings), table_names(settings), settings.consumer.id)
+    return audit_tables(
+        catalog_config(settings), table_names(settings), settings.consumer.id, columns=raw_columns(settings)
+    )
 
 
 def ledger_reader(settings: Settings) -> LedgerReader:

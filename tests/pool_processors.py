@@ -1,8 +1,11 @@
 """Video processors for tests of the pools, importable by their workers. A row's metadata says what to do."""
 
 import ctypes
+import hashlib
+import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,6 +43,22 @@ class ScriptedProcessor:
     def _kill(self, task: VideoTask, argument: str) -> VideoOutcome:
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("unreachable")
+
+    def _segfault(self, task: VideoTask, argument: str) -> VideoOutcome:
+        logging.getLogger("decoder").warning("the last words of row %d", task.video.row_id)
+        ctypes.string_at(0)
+        raise AssertionError("unreachable")
+
+    def _burn(self, task: VideoTask, argument: str) -> VideoOutcome:
+        """Use the CPU of several threads, as a library may that decodes in threads of its own."""
+        for _ in range(int(argument)):
+            threading.Thread(target=hashlib.pbkdf2_hmac, args=("sha512", b"", b"", 10**9), daemon=True).start()
+        time.sleep(600)
+        raise AssertionError("unreachable")
+
+    def _allocate(self, task: VideoTask, argument: str) -> VideoOutcome:
+        held = bytearray(int(argument))
+        return rejected_outcome(replace(task.video, row_id=len(held)))
 
     def _crash_once(self, task: VideoTask, argument: str) -> VideoOutcome:
         if task.attempt == 1:

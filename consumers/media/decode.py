@@ -18,7 +18,14 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from consumers.clock import Deadline
-from consumers.errors import NoFramesError, NoVideoStreamError, TooLongError, TooManyPixelsError, TruncatedError
+from consumers.errors import (
+    NoFramesError,
+    NoVideoStreamError,
+    TooLongError,
+    TooManyFramesError,
+    TooManyPixelsError,
+    TruncatedError,
+)
 from consumers.media.guard import GuardedStream
 from consumers.media.timeline import Timeline
 from consumers.media.unreadable import explain_unreadable
@@ -67,6 +74,8 @@ def open_video(stream: BinaryIO, limits: Limits) -> tuple[InputContainer, VideoS
             metadata_errors="replace",
             buffer_size=BUFFER_BYTES,
         )
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise explain_unreadable(stream, getattr(error, "strerror", None) or str(error)) from error
     try:
@@ -203,6 +212,8 @@ class VideoDecoder:
             if image.width * image.height > self._limits.max_pixels:
                 raise _too_many_pixels(image.width, image.height, self._limits)
             place = timeline.place(image.pts if image.pts is not None else image.dts, image.duration)
+            if self.num_frames >= self._limits.max_frames:
+                raise TooManyFramesError(f"more than {self._limits.max_frames} frames, which is the limit")
             if place.end_s > self._limits.max_duration_s:
                 raise TooLongError(
                     f"{place.end_s:.1f} s decoded so far, the limit is {self._limits.max_duration_s:g} s"
@@ -239,12 +250,17 @@ class VideoDecoder:
         for packet in self._packets():
             try:
                 images = context.decode(packet)
+            except MemoryError:
+                # libav's is an FFmpegError as well, and says nothing about the video.
+                raise
             except av.FFmpegError:
                 self._note_damage()
                 continue
             yield from images
         try:
             images = context.decode(None)
+        except MemoryError:
+            raise
         except av.FFmpegError:
             return
         yield from images

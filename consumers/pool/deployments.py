@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import faulthandler
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from consumers.pool.call_log import captured
+from consumers.pool.limits import explain_crashes, limit_cpu, limit_memory, unlimit_cpu
 from consumers.pool.remote_models import remote_models
 from consumers.pool.worker import process_guarded
 from consumers.ports import VideoProcessor
@@ -23,7 +26,9 @@ class VideoCurator:
 
     Args:
         make_processor: called once in the replica; with the models as its one argument where there are any.
-        deadline_grace_s: time above the task's deadline after which the process is ended.
+        deadline_grace_s: time above the task's deadline after which the process is ended; so long it may also have the
+            CPU.
+        memory_bytes: private memory that the process may have; None is no bound.
         models: handles of the model stages, by field of :class:`~schemas.models.ModelsParams`.
     """
 
@@ -31,15 +36,27 @@ class VideoCurator:
         self,
         make_processor: Callable[..., VideoProcessor],
         deadline_grace_s: float,
+        memory_bytes: int | None = None,
         models: Mapping[str, Any] | None = None,
     ) -> None:
         self._processor = make_processor(remote_models(models)) if models else make_processor()
         self._deadline_grace_s = deadline_grace_s
+        explain_crashes()
+        limit_memory(memory_bytes)
 
-    def process(self, task: VideoTask) -> VideoOutcome:
-        """Return what became of the video; does not return if it hangs."""
-        faulthandler.dump_traceback_later(task.deadline_s + self._deadline_grace_s, exit=True, file=_STDERR)
-        try:
-            return process_guarded(self._processor, task)
-        finally:
-            faulthandler.cancel_dump_traceback_later()
+    def process(self, task: VideoTask, log_path: str) -> VideoOutcome:
+        """Return what became of the video; does not return if it hangs.
+
+        Args:
+            task: the video.
+            log_path: where standard error goes meanwhile. It stays only if this process dies.
+        """
+        limit_s = task.deadline_s + self._deadline_grace_s
+        with captured(Path(log_path)):
+            faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
+            limit_cpu(limit_s)
+            try:
+                return process_guarded(self._processor, task)
+            finally:
+                unlimit_cpu()
+                faulthandler.cancel_dump_traceback_later()

@@ -84,8 +84,8 @@ def acquire(num_workers: int, object_store_bytes: int, *, with_gpus: bool = Fals
             return
         stack = contextlib.ExitStack()
         try:
-            directory, lock_file = _make_directory()
-            stack.callback(_remove_directory, directory, lock_file)
+            directory, lock_file = make_directory()
+            stack.callback(remove_directory, directory, lock_file)
             token = os.environ.get("RAY_AUTH_TOKEN", _TOKEN)
             stack.enter_context(_environment({**_RAY_ENVIRONMENT, "RAY_AUTH_TOKEN": token}))
             _init(directory, num_workers, max(object_store_bytes, _LEAST_OBJECT_STORE_BYTES), with_gpus)
@@ -183,8 +183,8 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _make_directory() -> tuple[Path, IO[str]]:
-    """Make Ray's directory, locked as long as this process lives, and remove those of processes that do not."""
+def make_directory() -> tuple[Path, IO[str]]:
+    """Make a private directory, locked as long as this process lives, and remove those of processes that do not."""
     root = Path(tempfile.gettempdir())
     if len(str(root)) + len(_DIRECTORY_PREFIX) + 8 > _LONGEST_DIRECTORY:
         root = Path("/tmp")  # noqa: S108 - mkdtemp makes the name unguessable and the directory private
@@ -198,6 +198,7 @@ def _make_directory() -> tuple[Path, IO[str]]:
     return directory, lock_file
 
 
-def _remove_directory(directory: Path, lock_file: IO[str]) -> None:
+def remove_directory(directory: Path, lock_file: IO[str]) -> None:
+    """Remove what :func:`make_directory` returned."""
     shutil.rmtree(directory, ignore_errors=True)
     lock_file.close()

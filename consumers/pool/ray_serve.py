@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from typing import Any
 
 from consumers.errors import ConfigurationError, SluiceError, WorkerDiedError
 from consumers.pool import embedded_ray
+from consumers.pool.call_log import take_tail
 from consumers.pool.deployments import VideoCurator
 from consumers.pool.model_deployments import DEPLOYMENTS, ModelPools, bind, check_room
 from consumers.pool.worker import OpenFutures, unexpected_failure
@@ -57,6 +59,7 @@ class RayPoolConfig:
         deadline_grace_s: time above a video's deadline after which its replica is ended.
         object_store_bytes: memory for results on their way, with Ray on this machine.
         start_timeout_s: time for the first replica to get ready.
+        worker_memory_bytes: private memory that a worker may have; beyond it its video fails. None is no bound.
         drain_s: longest wait for a video in progress when a change of settings replaces its replica.
     """
 
@@ -67,6 +70,7 @@ class RayPoolConfig:
     deadline_grace_s: float = 10.0
     object_store_bytes: int = 256 * 2**20
     start_timeout_s: float = 180.0
+    worker_memory_bytes: int | None = None
     drain_s: float = 60.0
 
     def __post_init__(self) -> None:
@@ -105,6 +109,7 @@ class RayServePool:
         self._is_started = False
         self._calls: set[asyncio.Task[None]] = set()
         self._deployed_at_s: float | None = None
+        self._call_numbers = itertools.count()
 
     @property
     def capacity(self) -> int:
@@ -128,6 +133,7 @@ class RayServePool:
         else:
             _connect(self._config.address)
         self._is_started = True
+        self._logs = embedded_ray.make_directory()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sluice-ray-calls", daemon=True)
         self._thread.start()
@@ -171,7 +177,9 @@ class RayServePool:
             graceful_shutdown_wait_loop_s=_SHUTDOWN_POLL_S,
             logging_config=quiet,
         )(VideoCurator)
-        app = deployment.bind(self._make_processor, config.deadline_grace_s, self._bound_models(quiet))
+        app = deployment.bind(
+            self._make_processor, config.deadline_grace_s, config.worker_memory_bytes, self._bound_models(quiet)
+        )
         # The private form does not wait for every replica, of which a cluster may have room for some only.
         handle = serve.api._run(app, _blocking=False, name=config.app_name, route_prefix=None)
         self._deployed_at_s = self._app_status().last_deployed_time_s
@@ -244,11 +252,12 @@ class RayServePool:
             if not self._open.begin(future):
                 return
             began_s = time.monotonic()
+            log_path = self._logs[0] / f"{next(self._call_numbers)}.log"
             result: VideoOutcome | WorkerDiedError
             try:
-                result = await self._handle.process.remote(task)
+                result = await self._handle.process.remote(task, str(log_path))
             except Exception as error:
-                result = _translated(error, task, time.monotonic() - began_s)
+                result = _translated(error, task, time.monotonic() - began_s, take_tail(log_path))
         self._open.end(future, result)
 
     def close(self) -> None:
@@ -259,6 +268,7 @@ class RayServePool:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        embedded_ray.remove_directory(*self._logs)
         try:
             # The application ends with its Ray; asking a Ray that is broken to remove it could take for ever.
             if self._config.address is not None or embedded_ray.is_shared():
@@ -319,7 +329,7 @@ def _disconnect() -> None:
     ray.shutdown()
 
 
-def _translated(error: Exception, task: VideoTask, elapsed_s: float) -> VideoOutcome | WorkerDiedError:
+def _translated(error: Exception, task: VideoTask, elapsed_s: float, log_tail: str) -> VideoOutcome | WorkerDiedError:
     """Return what an exception of Ray's means for the video."""
     from ray.exceptions import RayTaskError  # noqa: PLC0415
 
@@ -328,10 +338,11 @@ def _translated(error: Exception, task: VideoTask, elapsed_s: float) -> VideoOut
     if elapsed_s >= task.deadline_s:
         return WorkerDiedError(
             f"the video was not done {elapsed_s:.0f} s after it was handed to a worker, and its deadline is "
-            f"{task.deadline_s:g} s; the worker was ended"
+            f"{task.deadline_s:g} s; the worker was ended",
+            log_tail=log_tail,
         )
     cause = "the node ran low on memory" if _LOW_MEMORY in str(error) else type(error).__name__
-    return WorkerDiedError(f"the worker ended while it held the video ({cause})")
+    return WorkerDiedError(f"the worker ended while it held the video ({cause})", log_tail=log_tail)
 
 
 def _last_line(text: str) -> str:

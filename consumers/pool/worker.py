@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future
 
-from consumers.errors import VideoError, WorkerDiedError
+from consumers.errors import VideoError, WorkerDiedError, out_of_memory
 from consumers.ports import VideoProcessor
 from schemas.records import Failure, FailureKind, Stage, VideoOutcome, VideoTask
 
@@ -25,6 +25,8 @@ def process_guarded(processor: VideoProcessor, task: VideoTask) -> VideoOutcome:
         return processor.process(task)
     except VideoError as error:
         return VideoOutcome(failure=error.to_failure())
+    except MemoryError as error:
+        return VideoOutcome(failure=out_of_memory(error, Stage.POOL))
     except Exception as error:
         return unexpected_failure(error)
 

@@ -7,8 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import BinaryIO, cast
 
+import cv2
+
 from consumers.clock import Deadline
-from consumers.errors import BadReferenceError, CutFailedError, DeadlineExceededError, TooManyBytesError, VideoError
+from consumers.errors import (
+    BadReferenceError,
+    CutFailedError,
+    DeadlineExceededError,
+    TooManyBytesError,
+    VideoError,
+    out_of_memory,
+)
 from consumers.media.cut import ClipCutter
 from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
@@ -102,10 +111,10 @@ class VideoCurator:
             # A demuxer takes a failed read for damage; then the store, not the video, is to blame.
             store_failure = run.reader.failure if run.reader is not None else None
             return (store_failure or error).to_failure()
-        except MemoryError as error:
-            logger.exception("out of memory", extra={"video_id": video.video_id})
-            return Failure(FailureKind.TRANSIENT, run.stage, "out_of_memory", f"out of memory: {error}")
         except Exception as error:
+            if _is_out_of_memory(error):
+                logger.exception("out of memory", extra={"video_id": video.video_id})
+                return out_of_memory(error, run.stage)
             logger.exception("internal error", extra={"video_id": video.video_id})
             message = f"{type(error).__name__}: {error}"
             return Failure(FailureKind.TRANSIENT, run.stage, "internal_error", message)
@@ -188,6 +197,10 @@ class VideoCurator:
                 continue
             meter.num_out += 1
             run.clips[item.index] = replace(clip, media=media)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem)
 
 
 @dataclass(frozen=True, slots=True)

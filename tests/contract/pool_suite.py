@@ -1,5 +1,6 @@
 """What every worker pool keeps to: subclass one of the two suites and give it its two fixtures."""
 
+import threading
 import time
 from concurrent.futures import wait
 from dataclasses import replace
@@ -10,6 +11,7 @@ from consumers.clock import SystemClock
 from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError, WorkerDiedError
 from consumers.processor import Processor, ProcessorConfig
+from consumers.reports import EndReason, SilentObserver
 from consumers.retry import RetryPolicy
 from consumers.testing import FakeSink, FakeSource, FakeTables, make_video
 from schemas.positions import Position
@@ -19,14 +21,29 @@ from tests.pool_processors import make_broken, make_scripted, task
 PATIENCE_S = 30
 
 
-def consume(pool, scripts, **config):
+class _Watcher(SilentObserver):
+    def __init__(self, on_commit, on_admitted):
+        self.committed = lambda batch, receipt: on_commit(batch)
+        self.admitted = on_admitted
+
+
+def consume(pool, scripts, stop_after_admitting=None, on_commit=lambda batch: None, **config):
     """Run a processor over one row for each script and return its report and tables."""
     source, tables = FakeSource(), FakeTables()
     for row_id, (do, argument) in enumerate(scripts):
         source.append(replace(make_video(row_id), metadata={"do": do, "with": argument}))
     settings = ProcessorConfig(CommitPolicy(0.2), RetryPolicy(base_s=0.05, max_s=1), poll_interval_s=0.1, **config)
-    processor = Processor(source, FakeSink(tables), pool, SystemClock(), config=settings)
-    report = processor.run(until_caught_up=True)
+    admitted = []
+
+    def note_admitted(video):
+        admitted.append(video.row_id)
+        if len(admitted) == stop_after_admitting:
+            processor.request_stop()
+
+    watcher = _Watcher(on_commit, note_admitted)
+    processor = Processor(source, FakeSink(tables), pool, SystemClock(), config=settings, observer=watcher)
+    report = processor.run(until_caught_up=stop_after_admitting is None)
+    scripts = scripts[:stop_after_admitting]
     assert tables.position == Position(len(scripts))
     assert sorted(tables.ledger) == list(range(len(scripts)))
     assert tables.duplicates() == []
@@ -121,7 +138,47 @@ class IsolatingPoolSuite(PoolSuite):
         error = hung.exception(PATIENCE_S)
         assert isinstance(error, WorkerDiedError)
         assert "its deadline is 1 s" in str(error)
+        assert "in _hang" in error.log_tail
         assert all(future.result().status is VideoStatus.CURATED for future in others)
+
+    def test_the_log_of_a_worker_that_crashed_says_where_and_stays_out_of_the_retries(self, pool):
+        error = pool.submit(task(3, "segfault")).exception(PATIENCE_S)
+        assert isinstance(error, WorkerDiedError)
+        assert "the last words of row 3" in error.log_tail
+        assert "in _segfault" in error.log_tail
+        assert len(error.log_tail.encode()) <= 2100
+        assert "_segfault" not in str(error)
+
+    def test_a_video_that_needs_more_memory_than_a_worker_may_have_fails_alone(self, pool):
+        futures = [pool.submit(task(row_id, "allocate", str(2**30 if row_id == 2 else 2**20))) for row_id in range(6)]
+        assert not wait(futures, PATIENCE_S).not_done
+        failure = futures[2].result().failure
+        assert (failure.kind, failure.error_class) == (FailureKind.TRANSIENT, "out_of_memory")
+        assert all(future.result().status is VideoStatus.REJECTED for future in futures[:2] + futures[3:])
+
+    def test_a_video_that_uses_up_its_cpu_time_ends_its_worker_before_the_deadline(self, pool):
+        error = pool.submit(task(0, "burn", "8", deadline_s=3.0)).exception(PATIENCE_S)
+        assert isinstance(error, WorkerDiedError)
+
+    def test_a_stop_drains_all_that_was_accepted(self, pool, tmp_path):
+        gate = tmp_path / "gate"
+        opener = threading.Timer(1.0, gate.touch)
+        opener.start()
+        report, tables = consume(pool, [("wait_for_file", str(gate))] * 6, stop_after_admitting=4)
+        opener.join()
+        assert report.reason is EndReason.STOPPED
+        assert report.num_abandoned == 0
+        assert len(tables.clips) == report.counts.num_admitted == 4
+
+    def test_a_partial_batch_is_committed_after_its_interval(self, pool, tmp_path):
+        gate = tmp_path / "gate"
+        tables_seen = []
+        consume(
+            pool,
+            [("keep", ""), ("wait_for_file", str(gate))],
+            on_commit=lambda batch: (tables_seen.append(len(batch.videos)), gate.touch()),
+        )
+        assert tables_seen == [1, 1]
 
     def test_a_poison_video_is_dead_lettered_and_its_neighbours_survive(self, pool):
         scripts = [("keep", "")] * 10

@@ -36,7 +36,7 @@ class TestInlinePool(PoolSuite):
             InlinePool(make_scripted, num_workers=0)
 
 
-CONFIG = RayPoolConfig(app_name="pool-suite", num_replicas=2, deadline_grace_s=0.5)
+CONFIG = RayPoolConfig(app_name="pool-suite", num_replicas=2, deadline_grace_s=0.5, worker_memory_bytes=2**30)
 
 
 def workers(pool):
