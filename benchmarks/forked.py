@@ -29,20 +29,23 @@ class ChildFailedError(Exception):
 
 
 class Forked:
-    """A child in a session of its own, with standard output and error in a file.
+    """A child in a process group of its own, with standard output and error in a file.
 
     Args:
         work: run in the child; its result is the exit code, None is 0.
-        log: the file, created or overwritten.
+        log: the file, created or emptied.
     """
 
     def __init__(self, work: Callable[[], int | None], log: Path) -> None:
         self.log = log
+        log.write_bytes(b"")
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if self.pid == 0:
             _live(work, log)
+        # Here too, because whichever comes first must have done it before the group can be killed.
+        os.setpgid(self.pid, self.pid)
         # Readable once the child has ended, even before it is waited for.
         self._handle = os.pidfd_open(self.pid)
         self._code: int | None = None
@@ -69,7 +72,7 @@ class Forked:
             os.kill(self.pid, signal.SIGCONT)
 
     def kill(self) -> bool:
-        """End the child and all of its session's processes with SIGKILL; return whether it was alive until then."""
+        """End the child and all of its group with SIGKILL; return whether it was alive until then."""
         if self.wait(0) is None:
             os.killpg(self.pid, signal.SIGKILL)
         return self.wait() == -signal.SIGKILL
@@ -119,10 +122,10 @@ def _live(work: Callable[[], int | None], log: Path) -> None:
     """Be the child; never returns."""
     code = EXIT_CRASH
     try:
-        os.setsid()
+        os.setpgid(0, 0)
         # No child outlives the orchestrator, however that ends.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        target = os.open(log, os.O_WRONLY | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
