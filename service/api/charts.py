@@ -132,11 +132,11 @@ def timeline(run: Mapping[str, Any]) -> TimelineRun:
 
 
 def _ticks(duration_s: float) -> tuple[tuple[float, float], ...]:
-    """Return at most nine places (thousandths, seconds) at round times."""
+    """Return at most seven places (thousandths, seconds) at round times."""
     if duration_s <= 0:
         return ()
     step_s = next(
-        (step for step in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800) if duration_s / step <= 8), 3600
+        (step for step in (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800) if duration_s / step <= 6), 3600
     )
     return tuple(
         (round(1000 * step_s * index / duration_s, 2), step_s * index) for index in range(int(duration_s / step_s) + 1)

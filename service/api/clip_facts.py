@@ -57,7 +57,7 @@ def clip_facts(values: Mapping[str, Any], profile: Profile) -> ClipFacts:
         if not caption
         else f"by {values.get('caption_model_id')}"
         if is_model
-        else "from measured facts, not from a model",
+        else "from measured facts, no model",
         has_media=values["cut_method"] != "reference",
         start_s=start_s,
         end_s=end_s,

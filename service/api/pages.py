@@ -21,6 +21,7 @@ from service.api.problems import ApiError
 from service.api.security import Principal, authenticated, origin_of
 from service.api.services import ConsumerDep, Services, ServicesDep, get_services
 from service.api.tokens import Role
+from service.api.trail import trail_lines
 from service.host import HostedConsumer
 from service.library import ClipQuery
 
@@ -178,7 +179,7 @@ def make_router(profile: Profile) -> APIRouter:
     @router.get("/log")
     def log_page(request: Request, services: ServicesDep, who: Viewer) -> Response:
         trails = {
-            consumer_id: services.host.control.audit_trail(consumer_id, _TRAIL_ENTRIES)
+            consumer_id: trail_lines(services.host.control.audit_trail(consumer_id, _TRAIL_ENTRIES))
             for consumer_id in services.host.consumers
         }
         commits = {
@@ -225,7 +226,7 @@ def _add_session(router: APIRouter) -> None:
         return response
 
     @router.post("/logout")
-    async def log_out(request: Request, who: Viewer) -> Response:
+    async def log_out() -> Response:
         response = RedirectResponse("/login", 303)
         response.delete_cookie(security.COOKIE, httponly=True, samesite="strict")
         return response

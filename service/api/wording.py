@@ -13,6 +13,8 @@ _LABELS = {
     "aesthetic_filter": "Aesthetic filter",
     "nsfw_probability": "NSFW probability",
     "motion_mean_magnitude": "Motion",
+    "duration_s": "Duration, s",
+    "rms_contrast": "RMS contrast",
     "stream_copy": "Copied unchanged",
     "h264": "Encoded again",
     "edit_list": "Copied, with an edit list",
@@ -56,8 +58,10 @@ def size(num_bytes: float) -> str:
 
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units."""
-    if seconds < 10:
-        return f"{seconds:.1f} s" if seconds else "0 s"
+    if seconds < 0.1:
+        return f"{1000 * seconds:.{0 if seconds >= 0.001 or not seconds else 1}f} ms" if seconds else "0 s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     for unit_s, unit, next_s, next_unit in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
         if whole >= unit_s:
