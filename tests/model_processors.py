@@ -1,6 +1,5 @@
 """Curators over local files with tiny models, for tests of the model stages in the pools; importable by workers."""
 
-import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,23 +44,6 @@ def tiny_profile(folder: Path) -> Profile:
 
 def make_curator(profile: Profile, models: ClipModels | None = None) -> VideoProcessor:
     return VideoCurator(FileOpener(), profile, Limits(), SystemClock(), models or ClipModels())
-
-
-class Slowly:
-    """Holds each video until there is a file, so that a test can arrange what happens to it."""
-
-    def __init__(self, gate: Path, processor: VideoProcessor) -> None:
-        self._gate = gate
-        self._processor = processor
-
-    def process(self, task: VideoTask) -> VideoOutcome:
-        while not self._gate.exists():
-            time.sleep(0.01)
-        return self._processor.process(task)
-
-
-def make_slow_curator(profile: Profile, gate: Path, models: ClipModels | None = None) -> VideoProcessor:
-    return Slowly(gate, make_curator(profile, models))
 
 
 def curators(profile: Profile) -> partial:
