@@ -14,6 +14,7 @@ from pypaimon import CatalogFactory
 from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
 
 from consumers.errors import ConfigurationError, SluiceError, StoreUnavailableError
+from consumers.paimon.s3 import check_bucket, is_s3, limit_patience
 
 WAREHOUSE = "warehouse"
 _SECRET_WORDS = ("secret", "key", "token", "password", "credential")
@@ -61,16 +62,21 @@ def open_catalog(config: CatalogConfig, *, create: bool = False) -> Any:
 
     Raises:
         ConfigurationError: no warehouse is set, or it is missing or unreadable.
+        StoreUnavailableError: the object store did not answer.
     """
     if not config.warehouse:
         raise ConfigurationError("no warehouse is set: give its path or URI as the catalog option 'warehouse'")
     path = local_path(config.warehouse)
     if path is not None:
         _check_local(path, create)
+    elif is_s3(config.warehouse):
+        check_bucket("warehouse", config.warehouse, config.options)
     try:
-        return CatalogFactory.create(dict(config.options))
+        catalog = CatalogFactory.create(dict(config.options))
+        limit_patience(getattr(catalog, "file_io", None))
     except Exception as error:
         raise ConfigurationError(f"warehouse {config.warehouse}: cannot be opened: {_one_line(error)}") from error
+    return catalog
 
 
 def _check_local(path: Path, create: bool) -> None:

@@ -9,14 +9,16 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 import obstore
-from obstore.exceptions import InvalidPathError
+from obstore.exceptions import InvalidPathError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
+from pyarrow.fs import S3FileSystem
+from pypaimon.filesystem.pyarrow_file_io import PyArrowFileIO
 
-from consumers.errors import ConfigurationError
+from consumers.errors import ConfigurationError, StoreUnavailableError
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -30,6 +32,9 @@ _PREFIXES = ("s3.", "s3a.", "fs.s3.", "fs.s3a.")
 # Small objects and pages of listings only: what takes longer is lost, and is better tried again.
 _CLIENT: ClientConfig = {"timeout": timedelta(seconds=15), "connect_timeout": timedelta(seconds=5)}
 _RETRY: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}
+
+
+_known_buckets: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,51 @@ def list_pages(location: S3Location, after: str | None = None) -> Iterator[Seque
         if "<Code>NoSuchBucket</Code>" in str(error):
             raise FileNotFoundError(f"there is no bucket {location.bucket}") from error
         raise
+
+
+def check_bucket(what: str, location: str, options: Mapping[str, str]) -> None:
+    """Return if the bucket of ``location`` is there and answers; asked once per bucket and process.
+
+    Args:
+        what: for messages: whose location it is.
+        location: ``s3://bucket/prefix``.
+        options: catalog options.
+
+    Raises:
+        ConfigurationError: there is no such bucket, or the keys grant no access to it.
+        StoreUnavailableError: the store did not answer.
+    """
+    opened = open_s3(location, options)
+    known = (opened.endpoint, opened.bucket)
+    if known in _known_buckets:
+        return
+    where = f"{what} {location} (S3 at {opened.endpoint})"
+    try:
+        next(list_pages(opened), None)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{where}: there is no such bucket; create it, or correct the name") from error
+    except (PermissionDeniedError, UnauthenticatedError) as error:
+        raise ConfigurationError(f"{where}: {explain(error)}; check the keys and their rights") from error
+    except ConfigurationError:
+        # It answers, and holds names that only a listing of videos has to understand.
+        pass
+    except Exception as error:
+        raise StoreUnavailableError(f"{where} did not answer: {explain(error)}") from error
+    _known_buckets.add(known)
+
+
+def limit_patience(file_io: Any) -> None:
+    """Have pypaimon's file system give up on S3 after seconds; by itself it tries for minutes, deaf to a stop.
+
+    Does nothing to file systems of other stores.
+    """
+    if isinstance(file_io, PyArrowFileIO) and isinstance(file_io.filesystem, S3FileSystem) and not file_io._is_oss:
+        retries = file_io._create_s3_retry_config(max_attempts=5, request_timeout=20, connect_timeout=5)
+        file_io._create_s3_retry_config = lambda: retries
+        try:
+            file_io.filesystem = file_io._initialize_s3_fs()
+        finally:
+            del file_io._create_s3_retry_config
 
 
 def explain(error: Exception) -> str:

@@ -44,6 +44,9 @@ def test_warehouse_and_videos_on_s3_are_curated_from_init_to_export(
     with FaultyStore(s3_server.port) as store:
         store.plan = lambda request: requests.append(request) or Fault.NONE  # type: ignore[func-returns-value]
         monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", json.dumps(catalog_options(store.endpoint)))
+        with pytest.raises(ConfigurationError, match=r"s3://no-such-bucket/w .*there is no such bucket; create it"):
+            _sluice("init", "--warehouse", "s3://no-such-bucket/w")
+        assert not (tmp_path / "sluice.toml").exists()
         created = _sluice("init", "--warehouse", f"s3://{warehouse}/w", "--allow", f"s3://{videos}/landing")
         assert len(created["created"]) == 4
 
