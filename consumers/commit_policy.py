@@ -63,11 +63,6 @@ class CommitPolicyState:
         """Whether there is nothing to commit."""
         return self._since_s is None
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of clips and thumbnails gathered."""
-        return self._num_bytes
-
     def due_at_s(self) -> float | None:
         """Return the monotonic time at which the interval ends, or None when there is nothing to commit."""
         return None if self._since_s is None else self._since_s + self._policy.interval_s

@@ -33,6 +33,7 @@ class Committer:
         self._videos: list[ProcessedVideo] = []
         self._done: list[OffsetRange] = []
         self._pending: CommitBatch | None = None
+        self._held_bytes = 0
         self._pending_bytes = 0
         self.position = Position()
         self.share = Share()
@@ -59,6 +60,7 @@ class Committer:
         self._videos.append(video)
         self._done.append(OffsetRange(video.video.row_id, video.video.row_id + 1))
         num_kept = sum(clip.kept for clip in video.outcome.clips)
+        self._held_bytes += video.outcome.held_bytes
         self._policy.add_video(num_kept, video.outcome.media_bytes, self._clock.monotonic_s())
 
     def skip(self, offsets: OffsetRange) -> None:
@@ -88,8 +90,8 @@ class Committer:
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of clips and thumbnails not committed."""
-        return self._policy.num_bytes + self._pending_bytes
+        """Bytes of clips and thumbnails in memory and not committed; staged clips take none."""
+        return self._held_bytes + self._pending_bytes
 
     def wake_at_s(self) -> float | None:
         """Return the monotonic time of the next commit or of the next try, or None when there is nothing to commit."""
@@ -122,7 +124,7 @@ class Committer:
 
     def _form_batch(self) -> CommitBatch:
         self._pending = CommitBatch(tuple(self._videos), self.position.union(self._done))
-        self._pending_bytes = self._policy.num_bytes
+        self._pending_bytes, self._held_bytes = self._held_bytes, 0
         self._videos, self._done = [], []
         self._policy.clear()
         return self._pending

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from typing import Any, cast
@@ -10,9 +9,9 @@ from typing import Any, cast
 import av
 import numpy as np
 from av.container import OutputContainer
-from av.packet import Packet
-from av.stream import Stream
 from numpy.typing import NDArray
+
+from consumers.media.spool import PacketQueue
 
 _MAX_TIMESCALE = 1_000_000
 _AAC_RATES_HZ = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
@@ -30,7 +29,7 @@ def encode_h264(
     time_base: Fraction,
     rate: Fraction | None,
     pixel_aspect: Fraction | None,
-) -> tuple[deque[Packet[Stream]], int]:
+) -> tuple[PacketQueue, int]:
     """Encode ``frames`` as H.264 4:2:0 in a new stream of ``output``.
 
     Pictures are turned as they are displayed, odd sides lose their last row or column, and a size that changes on the
@@ -53,7 +52,7 @@ def encode_h264(
         av.FFmpegError: the encoder refused the frames.
     """
     step = time_base if time_base.denominator <= _MAX_TIMESCALE else Fraction(1, 90_000)
-    packets: deque[Packet[Stream]] = deque()
+    packets = PacketQueue()
     stream: av.VideoStream | None = None
     waiting: av.VideoFrame | None = None
     num_frames = 0
@@ -83,7 +82,7 @@ def encode_h264(
 
 def encode_aac(
     output: OutputContainer, frames: Iterable[av.AudioFrame], *, start_s: Fraction, end_s: Fraction
-) -> deque[Packet[Stream]]:
+) -> PacketQueue:
     """Encode the part of ``frames`` from ``start_s`` up to ``end_s`` as AAC in a new stream of ``output``.
 
     Cut to the sample; a gap at the start stays a gap. Times are seconds on the clock of the frames' timestamps.
@@ -94,7 +93,7 @@ def encode_aac(
     Raises:
         av.FFmpegError: the encoder refused the frames.
     """
-    packets: deque[Packet[Stream]] = deque()
+    packets = PacketQueue()
     stream: av.AudioStream | None = None
     resampler: av.AudioResampler | None = None
     num_samples = 0
@@ -118,7 +117,7 @@ def encode_aac(
 
 
 def _encode_piece(
-    stream: av.AudioStream, piece: av.AudioFrame, first: Fraction, offset: int, packets: deque[Packet[Stream]]
+    stream: av.AudioStream, piece: av.AudioFrame, first: Fraction, offset: int, packets: PacketQueue
 ) -> int:
     piece.pts, piece.time_base = round(first * stream.rate) + offset, Fraction(1, stream.rate)
     packets.extend(stream.encode(piece))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,8 +11,13 @@ from pypaimon.schema.data_types import PyarrowFieldParser
 from consumers.paimon.fence import CheckedSnapshots
 from consumers.paimon.publish import snapshot_commit_for
 
-# pypaimon would otherwise try for a quarter of an hour, deaf to a stop, before it says that the store is down.
-_PATIENCE = {"commit.timeout": "30 s", "commit.max-retry-wait": "1 s"}
+_OPTIONS = {
+    # pypaimon would otherwise try for a quarter of an hour, deaf to a stop, before it says that the store is down.
+    "commit.timeout": "30 s",
+    "commit.max-retry-wait": "1 s",
+    # Staged clips are copied in pieces of this size; the default of 4 KB makes a request for each on an object store.
+    "blob.copy-buffer-size": "1 mb",
+}
 
 
 class TableCommitter:
@@ -32,12 +37,14 @@ class TableCommitter:
     def __init__(self, table: Any, commit_user: str, check: Callable[[Any, Any | None], None]) -> None:
         self.manager = table.snapshot_manager()
         self._schema: pa.Schema = PyarrowFieldParser.from_paimon_schema(table.fields)
-        self._table = table.copy(_PATIENCE)
+        self._table = table.copy(_OPTIONS)
         self._commit_user = commit_user
         self._snapshots = CheckedSnapshots(self.manager, check)
         self._commit = self._builder().new_commit()
         self._commit.file_store_commit.snapshot_manager = self._snapshots
         self._commit.file_store_commit.snapshot_commit = snapshot_commit_for(table)
+        # pypaimon would roll another writer's compaction back to get a conflicting deletion through.
+        self._commit.file_store_commit.rollback = None
 
     @property
     def num_attempts(self) -> int:
@@ -57,6 +64,16 @@ class TableCommitter:
             return list(writer.prepare_commit(identifier))
         finally:
             writer.close()
+
+    def delete(self, row_ids: Sequence[int], identifier: int) -> list[Any]:
+        """Mark rows as deleted in new deletion vectors, not yet visible, and return the messages for :meth:`publish`.
+
+        Another writer that deletes from the same files before they are published makes that fail; the messages have to
+        be made anew then.
+        """
+        if not row_ids:
+            return []
+        return list(self._builder().new_update().delete_by_row_id(row_ids, identifier))
 
     def publish(self, messages: list[Any], identifier: int, properties: Mapping[str, str]) -> None:
         """Make ``messages`` and ``properties`` one snapshot, even where there are no messages.
