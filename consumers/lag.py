@@ -9,6 +9,8 @@ from enum import StrEnum
 
 from consumers.ports import CommitMark, RowOrigin, SourceHead
 from schemas.control import DesiredState
+from schemas.positions import Position
+from schemas.shards import EVERYTHING
 
 WINDOWS_S = (60.0, 300.0, 900.0)
 """The windows of throughput: 1, 5 and 15 minutes."""
@@ -102,7 +104,7 @@ def measure_lag(
         mean_bytes: mean size of uncommitted objects.
         now: timezone-aware.
     """
-    records = head.next_offset if last is None else last.share.num_missing(last.position, head.next_offset)
+    records = head.num_missing(Position(), EVERYTHING) if last is None else head.num_missing(last.position, last.share)
     if records == 0 or oldest is None or head.snapshot_id is None:
         return Lag(records, 0 if records == 0 else None, 0, 0.0)
     return Lag(

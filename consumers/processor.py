@@ -25,6 +25,7 @@ from consumers.sharding import share_of
 from schemas.records import (
     ProcessedVideo,
     RawVideo,
+    RowKind,
     SkippedRange,
     VideoOutcome,
     VideoStatus,
@@ -250,11 +251,14 @@ class Processor:
                 return
             intake.take()
             if isinstance(item, SkippedRange):
-                self._counts.num_skipped_offsets += 0 if item.is_of_others else len(item.range)
+                self._counts.num_skipped_offsets += 0 if item.is_expected else len(item.range)
                 self._committer.skip(item.range)
                 continue
             self._counts.num_admitted += 1
             self._observer.admitted(item)
+            if item.row_kind is RowKind.DELETE:
+                self._finish(item, VideoOutcome(is_takedown=True), num_attempts=0)
+                continue
             if item.blob is None:
                 failure = BadReferenceError(item.defect).to_failure()
                 self._finish(item, VideoOutcome(failure=failure), num_attempts=0)
@@ -274,7 +278,7 @@ class Processor:
         return self._in_flight.num_bytes + self._committer.num_bytes
 
     def _fits(self, item: RawVideo | SkippedRange) -> bool:
-        if isinstance(item, SkippedRange) or item.blob is None:
+        if isinstance(item, SkippedRange) or item.blob is None or item.row_kind is RowKind.DELETE:
             return True
         held_bytes = self._held_bytes()
         is_alone = not self._in_flight and held_bytes == 0
@@ -307,6 +311,8 @@ class Processor:
             self._counts.num_curated += 1
         elif outcome.status is VideoStatus.REJECTED:
             self._counts.num_rejected += 1
+        elif outcome.status is VideoStatus.RETIRED:
+            self._counts.num_retired += 1
         else:
             self._counts.num_failed += 1
         self._committer.add(processed)

@@ -46,15 +46,15 @@ class ShardedSource:
                     passed = OffsetRange(passed.start, end)
                     continue
                 if passed is not None:
-                    yield SkippedRange(passed, is_of_others=True)
+                    yield SkippedRange(passed, is_expected=True)
                 passed = OffsetRange(item.row_id, end)
                 continue
             if passed is not None:
-                yield SkippedRange(passed, is_of_others=True)
+                yield SkippedRange(passed, is_expected=True)
                 passed = None
             yield item
         if passed is not None:
-            yield SkippedRange(passed, is_of_others=True)
+            yield SkippedRange(passed, is_expected=True)
 
 
 def share_of(source: Source, share: Share) -> Source:

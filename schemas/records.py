@@ -83,11 +83,12 @@ class RawVideo:
 class SkippedRange:
     """Offsets that hold no row any more (deleted, or never assigned): finished without a ledger row, but counted.
 
-    ``is_of_others``: they hold rows, which are another shard's, or were finished before the shards changed.
+    ``is_expected``: nothing was deleted; their rows are another shard's, or were finished before the shards changed, or
+    the source never gave these numbers to rows.
     """
 
     range: OffsetRange
-    is_of_others: bool = False
+    is_expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,9 +65,10 @@ class Shard:
 
     def num_owned(self, offsets: OffsetRange) -> int:
         """Return how many of ``offsets`` are this shard's."""
-        return self._num_below(offsets.end) - self._num_below(offsets.start)
+        return self.num_below(offsets.end) - self.num_below(offsets.start)
 
-    def _num_below(self, end: int) -> int:
+    def num_below(self, end: int) -> int:
+        """Return how many of the offsets below ``end`` are this shard's."""
         return (end - self.index + self.count - 1) // self.count if end > self.index else 0
 
     def fill(self, owned: Iterable[OffsetRange]) -> Position:

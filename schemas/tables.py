@@ -128,6 +128,8 @@ LEDGER = TableSpec(
             # row of a key is the one whose clips stand in the curated table.
             _required("row_kind", _TEXT),
             pa.field("source_key", _TEXT),
+            # Where offsets have gaps: everything below was done once this commit was. Rows alone could not tell.
+            pa.field("source_watermark", pa.int64()),
             _required("video_id", _TEXT),
             pa.field("source_uri", _TEXT),
             pa.field("source_offset_bytes", pa.int64()),

@@ -13,6 +13,7 @@ from consumers.errors import SluiceError
 from consumers.lag import Lag, RateWindows, Throughput, Totals, measure_lag
 from consumers.ports import Clock, CommitMark, ProgressReader, SourceHead
 from schemas.positions import OffsetRange, Position
+from schemas.shards import EVERYTHING
 from service.activity import CommittedTotals
 
 _log = logging.getLogger(__name__)
@@ -121,13 +122,15 @@ class Prober:
         gap = next(position.missing(head.next_offset), None)
         oldest = None if gap is None else reader.origin(gap.start)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
+        share = EVERYTHING if last_commit is None else last_commit.share
+        arrived = share.shard.num_below(head.next_offset) if head.num_rows is None else head.num_rows
         done = self._totals()
         lag = measure_lag(head, last_commit, oldest, self._mean_size(reader, done, gap, now_s), now)
         self._windows.add(
             now_s,
             Totals(
-                records=head.next_offset - lag.records,
-                arrived=head.next_offset,
+                records=arrived - lag.records,
+                arrived=arrived,
                 videos=done.num_videos,
                 clips=done.num_clips,
                 video_s=done.video_s,

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.changelog_source import ChangelogSource, OnExpired
 from consumers.paimon.fence import read_division
 from consumers.paimon.ledger_index import LedgerIndex, as_ranges, contained, curated_digests
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
 from consumers.paimon.scan import ROW_ID, stream
-from consumers.paimon.tables import TableNames
+from consumers.paimon.tables import RawColumns, TableNames, has_row_ids
 from schemas.positions import OffsetRange, Position
 from schemas.shards import Base, Share
 
@@ -62,12 +63,15 @@ def audit(
     names: TableNames,
     consumer: str,
     on_progress: Callable[[str], None] | None = None,
+    *,
+    columns: RawColumns | None = None,
 ) -> AuditReport:
     """Compare the raw, ledger and curated tables for ``consumer``, which may be running meanwhile.
 
     The tables are pinned in the order raw, curated, ledger: against the order in which a commit writes, so that a
     commit in between is never mistaken for a fault. Where the consumer's marker has expired (it has not run for longer
-    than snapshots are retained), rows without a ledger row count as pending, and a detail says so.
+    than snapshots are retained), rows without a ledger row count as pending, and a detail says so. Of a source that is
+    read change by change only those changes are compared that have not expired, and none of before the consumer began.
 
     Memory is 8 bytes per raw row (while its ranges are found), and what :mod:`consumers.paimon.ledger_index` says.
 
@@ -84,10 +88,14 @@ def audit(
             table.snapshot_manager().get_latest_snapshot() for table in (raw, curated, ledger)
         )
         division, _ = read_division(curated.snapshot_manager(), consumer, curated_head, MAX_SNAPSHOTS_WALKED)
-        tell(f"reading {names.raw}")
-        rows = Position.from_ranges(_existing(raw, raw_head))
         tell(f"reading {names.ledger}")
         index = LedgerIndex.read(ledger, ledger_head, consumer, source)
+        tell(f"reading {names.raw}")
+        if has_row_ids(raw):
+            rows = Position.from_ranges(_existing(raw, raw_head))
+        else:
+            changelog = ChangelogSource(config, names.raw, columns, on_expired=OnExpired.EARLIEST)
+            rows = Position.from_ranges(changelog.existing(index.row_ids.tolist(), raw_head))
         tell(f"reading {names.curated}")
         found = curated_digests(curated, curated_head, consumer, source)
     if division is None and len(index.row_ids):

@@ -15,6 +15,7 @@ from consumers.paimon.ledger_index import of_consumer
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames
+from consumers.ports import SourceHead
 from schemas.positions import Position
 from schemas.records import VideoStatus
 from schemas.shards import Shard, Share
@@ -78,12 +79,12 @@ class CommittedState:
             return Position()
         return Position(min(position.watermark for _, position in self.shards))
 
-    def num_missing(self, end: int) -> int:
-        """Return how many offsets below ``end`` are not finished, over all shards."""
+    def num_missing(self, head: SourceHead) -> int:
+        """Return how many rows below ``head`` are not finished, over all shards."""
         seen = {share.shard.index for share, _ in self.shards}
         unseen = (Share(Shard(index, self.num_shards)) for index in range(self.num_shards) if index not in seen)
-        started = sum(share.num_missing(position, end) for share, position in self.shards)
-        return started + sum(share.num_missing(Position(), end) for share in unseen)
+        started = sum(head.num_missing(position, share) for share, position in self.shards)
+        return started + sum(head.num_missing(Position(), share) for share in unseen)
 
 
 class LedgerReader:

@@ -36,6 +36,7 @@ class LedgerIndex:
         clips: for each kept clip the digest of its id, 16 bytes.
         max_epoch: highest epoch in the rows, 0 without rows.
         max_sequence: highest commit sequence in the rows, 0 without rows.
+        max_watermark: highest watermark in the rows, 0 where none has one.
     """
 
     row_ids: NDArray[np.int64]
@@ -45,26 +46,28 @@ class LedgerIndex:
     clips: _Digests
     max_epoch: int
     max_sequence: int
+    max_watermark: int = 0
 
     @classmethod
     def read(cls, ledger: Any, snapshot: Any | None, consumer: str, source: str) -> LedgerIndex:
         """Stream the ledger as of ``snapshot`` (None: empty) and keep what concerns ``consumer`` and ``source``."""
         row_ids, runs = _Chunks(np.int64), _Chunks(np.int32)
         owners, clips, keys = (_Chunks(kind) for kind in (np.int64, _DIGEST, _DIGEST))
-        num_rows = max_epoch = max_sequence = 0
-        columns = ("source_row_id", "run", "epoch", "commit_sequence", "clips", "source_key")
+        num_rows = max_epoch = max_sequence = max_watermark = 0
+        columns = ("source_row_id", "run", "epoch", "commit_sequence", "clips", "source_key", "source_watermark")
         for batch in stream(ledger, columns, snapshot, of_consumer(consumer, source)):
             row_ids.add(_numpy(batch.column("source_row_id")))
             runs.add(_numpy(batch.column("run")))
             max_epoch = max(max_epoch, pc.max(batch.column("epoch")).as_py() or 0)
             max_sequence = max(max_sequence, pc.max(batch.column("commit_sequence")).as_py() or 0)
+            max_watermark = max(max_watermark, pc.max(batch.column("source_watermark")).as_py() or 0)
             keys.add(_key_digests(batch.column("source_key")))
             parents, ids = _kept_clips(batch.column("clips"))
             owners.add(parents + num_rows)
             clips.add(digests(ids))
             num_rows += batch.num_rows
         found = (row_ids.joined(), runs.joined(), keys.joined(), owners.joined(), clips.joined())
-        return cls(*found, max_epoch, max_sequence)
+        return cls(*found, max_epoch, max_sequence, max_watermark)
 
     def latest(self) -> NDArray[np.bool_]:
         """Return for each ledger row whether it is of its source row's latest run, (n,) bool."""

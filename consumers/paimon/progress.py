@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.changelog_source import ChangelogSource
 from consumers.paimon.fence import Marker, newest_marker, read_snapshot
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
-from consumers.paimon.row_source import RowIdSource
 from consumers.paimon.scan import snapshot_time
+from consumers.paimon.sources import open_source, protector
 from consumers.paimon.tables import RawColumns, TableNames
 from consumers.ports import CommitMark, RowOrigin, SourceHead
-from schemas.positions import OffsetRange
+from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
 from schemas.shards import WHOLE, Shard, Share
 
@@ -47,7 +49,8 @@ class PaimonProgress:
     ) -> None:
         self._consumer = consumer
         self._shard = shard
-        self._source = RowIdSource(config, names.raw, columns, chunk_rows=_MAX_ROWS_SAMPLED)
+        self._source = open_source(config, names.raw, columns, chunk_rows=_MAX_ROWS_SAMPLED)
+        self._protect = protector(config, names.raw, consumer, shard)
         catalog = open_catalog(config)
         self._raw = load_table(catalog, config, names.raw).snapshot_manager()
         self._curated = load_table(catalog, config, names.curated).snapshot_manager()
@@ -63,7 +66,17 @@ class PaimonProgress:
         return self._source.head()
 
     def last_commit(self) -> CommitMark | None:
-        """Return the consumer's newest commit among the retained snapshots."""
+        """Return the consumer's newest commit among the retained snapshots.
+
+        Where that is what keeps the source's snapshots from expiring, it is also said again what is needed: whoever
+        watches a consumer keeps its place, be it paused or gone.
+        """
+        last = self._last_commit()
+        if self._protect is not None:
+            self._protect(Position() if last is None else last.position)
+        return last
+
+    def _last_commit(self) -> CommitMark | None:
         with store_errors(f"table {self._curated_name}"):
             latest = self._curated.get_latest_snapshot()
             if latest is None:
@@ -113,6 +126,8 @@ class PaimonProgress:
 
         Snapshots that add no rows, such as compactions, do not move the next row id and so are never taken for it.
         """
+        if isinstance(self._source, ChangelogSource):
+            return self._source.origin(offset)
         with store_errors(f"table {self._raw_name}"):
             latest = self._raw.get_latest_snapshot()
             if latest is None or (latest.next_row_id or 0) <= offset:
@@ -151,10 +166,9 @@ class PaimonProgress:
 
     def mean_bytes(self, offsets: OffsetRange) -> float | None:
         """Return the mean object size of the first rows in ``offsets``, in bytes."""
-        first = OffsetRange(offsets.start, min(offsets.end, offsets.start + _MAX_ROWS_SAMPLED))
-        sizes = [
-            item.size_bytes
-            for item in self._source.read([first])
-            if isinstance(item, RawVideo) and item.size_bytes is not None
-        ]
+        if not isinstance(self._source, ChangelogSource):
+            offsets = OffsetRange(offsets.start, min(offsets.end, offsets.start + _MAX_ROWS_SAMPLED))
+        items = self._source.read([offsets])
+        videos = islice((item for item in items if isinstance(item, RawVideo)), _MAX_ROWS_SAMPLED)
+        sizes = [video.size_bytes for video in videos if video.size_bytes is not None]
         return sum(sizes) / len(sizes) if sizes else None

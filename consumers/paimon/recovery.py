@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -101,25 +101,34 @@ class Recovery:
         return standing_of(marker, self.shard)
 
     def reconcile(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
-        """Return what the rows say: the ledger covers its rows; curated covers those whose kept clips it holds all.
+        """Return what the rows say.
 
-        Offsets that hold no row are in no table; they are read again and skipped again.
+        The ledger covers its rows. The curated table covers those of them whose kept clips it holds all, and no clip of
+        an older version; and those that a newer version has superseded. Offsets that hold no row are in no table; they
+        are read again and skipped again, or lie below the watermark that the rows of a source with gaps record.
         """
         index = LedgerIndex.read(self.ledger, ledger_head, self.consumer, self.source)
         present = contained(index.clips, curated_digests(self.curated, curated_head, self.consumer, self.source))
-        lacking = np.zeros(len(index.row_ids), dtype=np.bool_)
-        lacking[index.clip_owners[~present]] = True
+        is_latest, is_newest = index.latest(), index.newest_versions()
+        is_lacking, is_standing = (np.zeros(len(index.row_ids), dtype=np.bool_) for _ in range(2))
+        is_lacking[index.clip_owners[~present]] = True
+        is_standing[index.clip_owners[present]] = True
+        is_untouched = is_newest & np.isin(index.keys, index.keys[is_standing & ~is_newest]) & (index.keys != b"")
         # A superseded run's clips were never meant to stand in the curated table.
-        covered = index.row_ids[index.latest() & ~lacking]
+        is_covered = is_latest & (~is_newest | ~(is_lacking | is_untouched))
+        open_rows = index.row_ids[is_latest & ~is_covered]
         ledgered, curated = (
-            Standing(self._filled(rows), index.max_sequence, index.max_epoch, share=Share(self.shard))
-            for rows in (index.row_ids, covered)
+            Standing(self._filled(rows, index.max_watermark, without), index.max_sequence, index.max_epoch)
+            for rows, without in ((index.row_ids, open_rows[:0]), (index.row_ids[is_covered], open_rows))
         )
-        return ledgered, curated
+        return replace(ledgered, share=Share(self.shard)), replace(curated, share=Share(self.shard))
 
-    def _filled(self, row_ids: NDArray[np.int64]) -> Position:
+    def _filled(self, row_ids: NDArray[np.int64], watermark: int, without: NDArray[np.int64]) -> Position:
         own = row_ids[row_ids % self.shard.count == self.shard.index]
-        return self.shard.fill(as_ranges(own // self.shard.count))
+        position = self.shard.fill(as_ranges(own // self.shard.count))
+        if watermark:
+            position = position.with_range(OffsetRange(0, watermark)).without(as_ranges(without))
+        return position
 
     def half_committed(self, head: Any | None, curated: Standing, ledgered: Standing) -> dict[int, LedgerEntry]:
         """Return, by row id, the ledger's latest entry of each row that ``ledgered`` covers and ``curated`` does not.

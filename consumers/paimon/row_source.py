@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-
-from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.errors import StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.fence import read_snapshot
+from consumers.paimon.raw_rows import read_raw_row
 from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, RangeRows, snapshot_time
-from consumers.paimon.tables import RawColumns, VideoColumnKind, check_raw_table
+from consumers.paimon.tables import RawColumns, check_raw_table, check_row_ids
 from consumers.ports import SourceHead
 from schemas.positions import OffsetRange
-from schemas.records import WHOLE_OBJECT, BlobReference, RawVideo, SkippedRange
+from schemas.records import RawVideo, SkippedRange
 
 # Rows held at once, as Arrow, where a large file makes reading ahead worth it.
 _MOST_ROWS = 32_768
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """Why a video column holds no usable reference."""
-
-    message: str
 
 
 class RowIdSource:
@@ -60,6 +51,7 @@ class RowIdSource:
         self._columns = columns or RawColumns()
         self.source_table = f"{config.database}.{table}"
         raw = load_table(open_catalog(config), config, table)
+        check_row_ids(raw)
         self._kind = check_raw_table(raw, self._columns)
         self.location: str = raw.table_path
         self._manager = raw.snapshot_manager()
@@ -156,53 +148,20 @@ class RowIdSource:
             yield OffsetRange(next_id, wanted.end)
 
     def _video(self, row: Mapping[str, Any], files: Sequence[FileSpan]) -> RawVideo:
-        columns = self._columns
         row_id, snapshot_id = row[ROW_ID], row[SEQUENCE_NUMBER]
-        found = _reference(row[columns.video], self._kind, columns.video)
-        blob = found if isinstance(found, BlobReference) else None
-        size = row[columns.size_bytes] if columns.size_bytes else None
-        if size is None and blob is not None and blob.length_bytes != WHOLE_OBJECT:
-            size = blob.length_bytes
-        video_id = row[columns.video_id] if columns.video_id else None
+        found = read_raw_row(row, self._columns, self._kind)
         return RawVideo(
             row_id=row_id,
             snapshot_id=snapshot_id,
             committed_at=self._times.of(snapshot_id, row_id, files),
             source_table=self.source_table,
-            video_id=str(row_id if video_id is None else video_id),
-            blob=blob,
-            size_bytes=size,
-            etag=row[columns.etag] if columns.etag else None,
-            metadata=_metadata(row, columns.metadata),
-            defect=found.message if isinstance(found, Defect) else None,
+            video_id=str(row_id) if found.video_id is None else found.video_id,
+            blob=found.blob,
+            size_bytes=found.size_bytes,
+            etag=found.etag,
+            metadata=found.metadata,
+            defect=found.defect,
         )
-
-
-def _reference(value: Any, kind: VideoColumnKind, column: str) -> BlobReference | Defect:
-    if value is None:
-        return Defect(f"column {column} is null")
-    if kind is VideoColumnKind.URI:
-        return BlobReference(value) if value.strip() else Defect(f"column {column} is an empty URI")
-    descriptor = BlobDescriptor.parse_if_serialized(bytes(value))
-    if descriptor is None:
-        return Defect(f"column {column} holds {len(value)} bytes that are not a serialized BlobDescriptor")
-    if not descriptor.uri or descriptor.offset < 0 or descriptor.length < WHOLE_OBJECT:
-        return Defect(
-            f"column {column} holds a descriptor out of range: URI {descriptor.uri!r}, offset {descriptor.offset}, "
-            f"length {descriptor.length}"
-        )
-    return BlobReference(descriptor.uri, descriptor.offset, descriptor.length)
-
-
-def _metadata(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, str]:
-    metadata: dict[str, str] = {}
-    for column in columns:
-        value = row[column]
-        if isinstance(value, list) and all(isinstance(item, tuple) for item in value):
-            metadata.update((str(key), str(item)) for key, item in value if item is not None)
-        elif value is not None:
-            metadata[column] = str(value)
-    return metadata
 
 
 class _CommitTimes:

@@ -44,9 +44,18 @@ class Lineage:
         }
 
 
-def ledger_rows(videos: Sequence[tuple[ProcessedVideo, int]], lineage: Lineage) -> pa.Table:
-    """Return one ledger row per video and run number."""
-    return pa.Table.from_pylist([_ledger_row(video, run, lineage) for video, run in videos], schema=LEDGER.schema)
+def ledger_rows(
+    videos: Sequence[tuple[ProcessedVideo, int]], lineage: Lineage, watermark: int | None = None
+) -> pa.Table:
+    """Return one ledger row per video and run number.
+
+    Args:
+        videos: with the run number of each.
+        lineage: of the commit.
+        watermark: of the position that it leads to, where the source's offsets have gaps.
+    """
+    rows = [_ledger_row(video, run, lineage) | {"source_watermark": watermark} for video, run in videos]
+    return pa.Table.from_pylist(rows, schema=LEDGER.schema)
 
 
 def curated_rows(videos: Sequence[ProcessedVideo], lineage: Lineage) -> pa.Table:

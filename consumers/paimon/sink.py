@@ -3,12 +3,15 @@
 Each commit writes the ledger first and the curated table last; both snapshots carry the same sequence number. The
 curated position is the truth. A table gets only rows that its own position does not cover, so whatever instant a
 process dies at, its successor writes what is missing and nothing twice.
+
+Where rows have keys, a commit to the curated table also takes out the clips of every older version of its keys, in the
+same snapshot (see :mod:`consumers.paimon.versions`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,10 +21,12 @@ from consumers.errors import FencedError, SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.committer import TableCommitter
 from consumers.paimon.fence import Fence, Marker
+from consumers.paimon.ledger_index import LedgerIndex
 from consumers.paimon.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.staging import PaimonStaging
 from consumers.paimon.tables import TableNames, check_table
+from consumers.paimon.versions import VersionIndex, clip_row_ids
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
@@ -86,6 +91,8 @@ class PaimonSink:
         consumer: the consumer's name.
         profile: recorded in every row.
         shard: which part of the consumer's work this process does.
+        has_gaps: the source's offsets have gaps, so that ledger rows record the watermark, too.
+        on_committed: told the position after each commit, and once when the sink is open.
         on_step: called at each of :data:`STEPS`, for tests of what happens when a process dies there.
 
     Raises:
@@ -101,18 +108,23 @@ class PaimonSink:
         profile: Profile,
         *,
         shard: Shard = WHOLE,
+        has_gaps: bool = False,
+        on_committed: Callable[[Position], None] | None = None,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self._consumer = consumer
         self._source = f"{config.database}.{names.raw}"
         self._profile = profile
         self._shard = shard
+        self._has_gaps = has_gaps
+        self._on_committed = on_committed or (lambda position: None)
         self._on_step = on_step or (lambda step: None)
         self._user = f"sluice-{consumer}-{uuid.uuid4()}"
         self._epoch = 0
         self._is_ledger_claimed = False
         self._pending: _Pending | None = None
         self._half_committed: dict[int, LedgerEntry] = {}
+        self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
         catalog = open_catalog(config)
         self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
@@ -144,6 +156,7 @@ class PaimonSink:
                 continue
             # What was there before the claim is of incarnations that can no longer commit it.
             self._staging.discard(stale)
+            self._on_committed(recovered.position)
             return recovered
         raise FencedError(
             f"consumer {self._consumer}, shard {self._shard}: other copies of it keep starting; stop all but one"
@@ -213,6 +226,7 @@ class PaimonSink:
             self._commit_curated(batch, pending)
         self._pending = None
         self._staging.discard(staged for video in batch.videos for staged in video.outcome.staged)
+        self._on_committed(batch.position)
         return CommitReceipt(
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
         )
@@ -233,7 +247,10 @@ class PaimonSink:
             position=standing.position.union(batch.position.ranges()),
             replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
         )
-        self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending)))
+        watermark = batch.position.watermark if self._has_gaps else None
+        self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
+        if self._versions is not None:
+            self._versions.add(_keys(batch.videos))
         for video, run in rows:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
@@ -256,16 +273,38 @@ class PaimonSink:
 
     def _commit_curated(self, batch: CommitBatch, pending: _Pending) -> None:
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
+        versions = self._versions_for(videos)
+        if versions is not None:
+            superseded = versions.superseded(key for key, _ in _keys(videos))
+            videos = [video for video in videos if video.video.row_id not in superseded]
+        else:
+            superseded = set()
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
-        self._commit_side(self._curated, pending, replace(self._curated.standing, position=batch.position), rows)
+        after = replace(self._curated.standing, position=batch.position)
+        self._commit_side(self._curated, pending, after, rows, retired=superseded)
         for video in batch.videos:
             self._half_committed.pop(video.video.row_id, None)
 
-    def _commit_side(self, side: _Side, pending: _Pending, after: Standing, rows: pa.Table) -> None:
+    def _versions_for(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
+        """Return the versions in the ledger, these videos' included; None where nothing has a key."""
+        if self._versions is None and _keys(videos):
+            with store_errors("ledger"):
+                head = self._ledger.committer.manager.get_latest_snapshot()
+                index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
+            self._versions = VersionIndex(index)
+        return self._versions
+
+    def _commit_side(
+        self, side: _Side, pending: _Pending, after: Standing, rows: pa.Table, retired: Collection[int] = ()
+    ) -> None:
         with store_errors(f"{side.role} table"):
             self._on_step(f"before_{side.role}_write")
             messages = side.committer.write(rows, pending.sequence)
+            if retired:
+                head = side.committer.manager.get_latest_snapshot()
+                standing = clip_row_ids(side.table, head, self._consumer, self._source, retired)
+                messages += side.committer.delete(standing, pending.sequence)
             self._on_step(f"after_{side.role}_write")
         self._publish(side, messages, pending.sequence, after, step=f"after_{side.role}_publish")
 
@@ -322,3 +361,7 @@ class PaimonSink:
         """Release resources. Commits nothing."""
         self._ledger.committer.close()
         self._curated.committer.close()
+
+
+def _keys(videos: Iterable[ProcessedVideo]) -> list[tuple[str, int]]:
+    return [(video.video.key, video.video.row_id) for video in videos if video.video.key is not None]

@@ -139,18 +139,31 @@ def check_table(table: Any, spec: TableSpec) -> None:
             raise _misfit(name, f"option {option}", options.get(option, "not set"), spec.options[option])
 
 
+def has_row_ids(table: Any) -> bool:
+    """Return whether the rows of ``table`` have ids that grow with each commit; others are read change by change."""
+    return not table.primary_keys and bool(table.options.row_tracking_enabled())
+
+
+def check_row_ids(table: Any) -> None:
+    """Check that ``table`` can be read by row ids.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    if not has_row_ids(table):
+        raise ConfigurationError(
+            f"table {_name(table)}: has no row ids to tell new rows by; needed: an append table created with "
+            "'row-tracking.enabled' = 'true'"
+        )
+
+
 def check_raw_table(table: Any, columns: RawColumns) -> VideoColumnKind:
     """Check that ``table`` can be tailed and return what its video column holds.
 
     Raises:
-        ConfigurationError: it has no row ids, or a mapped column is missing or of a type that cannot be read.
+        ConfigurationError: a mapped column is missing or of a type that cannot be read.
     """
     name = _name(table)
-    if table.primary_keys or not table.options.row_tracking_enabled():
-        raise ConfigurationError(
-            f"table {name}: has no row ids to tell new rows by; needed: an append table created with "
-            "'row-tracking.enabled' = 'true' (copy it into one; other tables come with a later release)"
-        )
     found = {column: _bare(kind) for column, kind in _types(table).items()}
     for column in columns.names():
         if column not in found:

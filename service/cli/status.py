@@ -6,6 +6,7 @@ import typer
 
 from schemas.positions import Position
 from schemas.records import VideoStatus
+from schemas.shards import EVERYTHING
 from service import wiring
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, out, print_json, print_table
@@ -24,7 +25,7 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
     ledger = wiring.ledger_reader(settings)
     committed = ledger.committed()
     position = committed.position if committed else Position()
-    lag = committed.num_missing(head.next_offset) if committed else head.next_offset
+    lag = committed.num_missing(head) if committed else head.num_missing(Position(), EVERYTHING)
     shards = f", {committed.num_shards} shards" if committed and committed.num_shards > 1 else ""
     summary = ledger.summary()
     videos = {status.value: summary.videos.get(status.value, 0) for status in VideoStatus}

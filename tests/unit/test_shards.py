@@ -61,7 +61,7 @@ def test_rows_of_others_pass_as_ranges_that_are_not_counted_as_gone() -> None:
     source.delete(3)
     items = list(share_of(source, Share(Shard(1, 3))).read([OffsetRange(0, 7)]))
     assert [item.row_id for item in items if isinstance(item, RawVideo)] == [1, 4]
-    skipped = [(item.range, item.is_of_others) for item in items if not isinstance(item, RawVideo)]
+    skipped = [(item.range, item.is_expected) for item in items if not isinstance(item, RawVideo)]
     assert skipped == [
         (OffsetRange(0, 1), True),
         (OffsetRange(2, 3), True),
