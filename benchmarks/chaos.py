@@ -27,6 +27,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.chaos_rounds import Pace, Toll, blows, blows_to_workers, strike
+from benchmarks.forked import ChildFailedError
 from benchmarks.service_under_test import ServiceUnderTest, Store
 
 _ROUNDS_PER_EXPIRY = 5
@@ -70,7 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.pool == "ray" and options.rescale:
         parser.error("--rescale goes with the inline pool")
     root = Path(tempfile.mkdtemp(prefix="sluice-chaos-"))
-    if _chaos(root, options):
+    try:
+        is_as_promised = _chaos(root, options)
+    except ChildFailedError as error:
+        sys.stderr.write(f"{error}\n")
+        is_as_promised = False
+    if is_as_promised:
         shutil.rmtree(root)
         return 0
     sys.stderr.write(f"not exactly once, or not as expected; logs and what is on disk are kept in {root}\n")

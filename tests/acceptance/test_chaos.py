@@ -37,3 +37,10 @@ def test_service_killed_at_every_step_doubled_and_put_to_sleep_loses_and_repeats
     assert totals["fenced"] >= 1
     assert totals["rows"] == 6 * len(rounds)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_shards_divided_anew_under_fire_and_stripped_of_their_markers_lose_and_repeat_nothing(tmp_path: Path) -> None:
+    rounds, totals = _chaos(tmp_path, "--kills", "16", "--rescale", "--expire")
+    assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
+    assert {each["shards"] for each in rounds} >= {1, 3}
+    assert len(rounds) >= 5, "the first expiry comes after five rounds"
