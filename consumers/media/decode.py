@@ -74,9 +74,8 @@ def open_video(stream: BinaryIO, limits: Limits) -> tuple[InputContainer, VideoS
             metadata_errors="replace",
             buffer_size=BUFFER_BYTES,
         )
-    except MemoryError:
-        raise
     except (av.FFmpegError, ValueError) as error:
+        # Memory does not suffice here where a damaged header asks for absurd amounts of it.
         raise explain_unreadable(stream, getattr(error, "strerror", None) or str(error)) from error
     try:
         picked = _pick_stream(container)
@@ -292,7 +291,8 @@ class VideoDecoder:
 
     def _note_reach(self, packet: Packet[Stream]) -> None:
         ticks = packet.pts if packet.pts is not None else packet.dts
-        if ticks is not None:
+        # Damage can make streams appear that were not there when the container was opened.
+        if ticks is not None and packet.stream_index < len(self._tick_s):
             tick_s = self._tick_s[packet.stream_index]
             self._reached_s = max(self._reached_s, (ticks + (packet.duration or 0)) * tick_s)
 
@@ -301,7 +301,8 @@ class VideoDecoder:
         container = self._container
         if container.duration is not None and container.format.name.split(",")[0] in _HEADER_STATES_DURATION:
             declared_s = container.duration / av.time_base
-            reached_s = self._reached_s - (container.start_time or 0) / av.time_base
+            # Where timestamps go astray the frames still tell how much there was.
+            reached_s = max(self._reached_s - (container.start_time or 0) / av.time_base, self.duration_s)
             missing_s = declared_s - reached_s
             if missing_s > max(1.0, 0.05 * declared_s):
                 raise TruncatedError(
