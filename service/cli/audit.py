@@ -42,6 +42,8 @@ def print_audit(report: AuditReport) -> None:
     out.print(
         f"{report.rows} raw rows, {report.ledger_rows} ledger rows, {report.clips} clips; {report.pending} rows pending"
     )
+    if report.clips_retired:
+        out.print(f"{report.clips_retired} clips retired by newer versions and deletions of their videos")
     problems = (
         (report.missing, "rows missing from the ledger"),
         (report.duplicated, "ledger rows too many"),

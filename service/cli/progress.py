@@ -11,7 +11,12 @@ from consumers.ports import CommitBatch, CommitReceipt
 from schemas.records import ProcessedVideo, RawVideo, VideoStatus
 from service.cli.output import human_bytes
 
-_STYLES = {VideoStatus.CURATED: "green", VideoStatus.REJECTED: "yellow", VideoStatus.FAILED: "red"}
+_STYLES = {
+    VideoStatus.CURATED: "green",
+    VideoStatus.REJECTED: "yellow",
+    VideoStatus.FAILED: "red",
+    VideoStatus.RETIRED: "magenta",
+}
 
 
 class LineObserver:

@@ -26,6 +26,8 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
     committed = ledger.committed()
     position = committed.position if committed else Position()
     lag = committed.num_missing(head) if committed else head.num_missing(Position(), EVERYTHING)
+    # Where offsets have gaps they tell nothing about how many rows there are.
+    of_all = f" of {head.next_offset}" if head.count is None else ""
     shards = f", {committed.num_shards} shards" if committed and committed.num_shards > 1 else ""
     summary = ledger.summary()
     videos = {status.value: summary.videos.get(status.value, 0) for status in VideoStatus}
@@ -50,15 +52,20 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
         out.print(f"consumer {settings.consumer.id}: has committed nothing yet; `sluice run` starts it", markup=False)
     else:
         out.print(
-            f"consumer {settings.consumer.id}: {lag} of {head.next_offset} rows behind, commit #{committed.sequence}, "
+            f"consumer {settings.consumer.id}: {lag}{of_all} rows behind, commit #{committed.sequence}, "
             f"epoch {committed.epoch}{shards}",
             markup=False,
         )
     out.print(
-        f"videos: {videos['curated']} curated, {videos['rejected']} rejected, {videos['failed']} failed; "
-        f"{summary.clips_kept} clips kept"
+        f"videos: {videos['curated']} curated, {videos['rejected']} rejected, {videos['failed']} failed"
+        f"{_retired(videos)}; {summary.clips_kept} clips kept"
     )
     rows = [(stage, reason, count) for (stage, reason), count in sorted(summary.rejections.items())]
     rows += [(stage, f"failed: {name}", count) for (stage, name), count in sorted(summary.failures.items())]
     if rows:
         print_table("Why not", ("stage", "reason", "count"), rows)
+
+
+def _retired(videos: dict[str, int]) -> str:
+    num_retired = videos[VideoStatus.RETIRED.value]
+    return f", {num_retired} retired" if num_retired else ""

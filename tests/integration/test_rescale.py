@@ -98,7 +98,11 @@ def test_shards_do_their_own_rows_beside_each_other(config: CatalogConfig) -> No
     assert (report.ledger_rows, report.pending) == (10, 10)
     committed = LedgerReader(config, NAMES, "main").committed()
     assert committed is not None
-    assert (committed.num_shards, committed.num_missing(SourceHead(1, 20, None)), committed.position) == (3, 10, Position(4))
+    assert (committed.num_shards, committed.num_missing(SourceHead(1, 20, None)), committed.position) == (
+        3,
+        10,
+        Position(4),
+    )
     mark = PaimonProgress(config, NAMES, "main", shard=Shard(1, 3)).last_commit()
     assert mark is not None
     assert mark.share.num_missing(mark.position, 20) == 5
