@@ -294,7 +294,7 @@ STAGE_QUEUE_DEPTH = Metric(
 STAGE_QUEUE_WAIT_SECONDS = Metric(
     "sluice_stage_queue_wait_seconds",
     "histogram",
-    "Time that an item waited for a model stage.",
+    "Time that a clip waited for a model: transport, linger and the batches before its own.",
     "Stages",
     ("consumer", "stage"),
     unit="seconds",
@@ -304,7 +304,7 @@ STAGE_QUEUE_WAIT_SECONDS = Metric(
 STAGE_BATCH_SIZE = Metric(
     "sluice_stage_batch_size",
     "histogram",
-    "Items in one batch of a model stage.",
+    "Clips in the batch that a clip was in, in a model stage; one observation per clip.",
     "Stages",
     ("consumer", "stage"),
     unit="items",

@@ -35,6 +35,7 @@ FILTER_REASONS: tuple[tuple[Stage, str], ...] = (
     (Stage.AESTHETIC, "aesthetic_below_min"),
     (Stage.AESTHETIC, "aesthetic_above_max"),
     (Stage.AESTHETIC, "technical_quality_below_min"),
+    (Stage.CAPTION, "caption_refused"),
     (Stage.CUT, "cut_failed"),
 )
 """Rejections whose series exist from the start; any other code a stage uses appears with its first clip."""

@@ -112,6 +112,9 @@ LEDGER_TIMING = pa.struct(
         ("cpu_s", pa.float64()),
         ("num_in", pa.int32()),
         ("num_out", pa.int32()),
+        # Null where no model was asked.
+        ("queue_s", pa.float64()),
+        ("mean_batch", pa.float64()),
     ]
 )
 

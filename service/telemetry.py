@@ -7,7 +7,7 @@ no sense (a negative count is dropped).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import cast
 
 from prometheus_client import (
@@ -27,7 +27,7 @@ from consumers.metric_names import METRICS
 from consumers.metric_types import DESIRED_STATES, STATES, VERDICTS, CommitResult, Metric
 from consumers.ports import Clock, CommitBatch, CommitReceipt, Recovered, Sink
 from consumers.reports import ProcessorStatus
-from schemas.records import ProcessedVideo, RawVideo, Stage, VideoStatus
+from schemas.records import ModelCall, ProcessedVideo, RawVideo, Stage, VideoStatus
 
 _Series = Counter | Gauge | Histogram
 
@@ -131,6 +131,8 @@ class ConsumerTelemetry:
             self._count(names.STAGE_CPU_SECONDS, timing.stage, amount=timing.cpu_s)
             self._count(names.STAGE_ITEMS_IN, timing.stage, amount=timing.num_in)
             self._count(names.STAGE_ITEMS_OUT, timing.stage, amount=timing.num_out)
+            for call in timing.calls:
+                self._model_called(timing.stage, call)
             if timing.stage is Stage.DECODE and duration_s > 0:
                 self._observe(names.DECODE_COST_RATIO, timing.cpu_s / duration_s)
 
@@ -251,16 +253,15 @@ class ConsumerTelemetry:
         """Publish how many items wait for a stage."""
         self._set(names.STAGE_QUEUE_DEPTH, num_items, stage)
 
-    def batch(self, stage: Stage, waits_s: Sequence[float], gpu_busy_s: float = 0.0) -> None:
-        """Record one batch of a model stage: the wait of each of its items, and the time on a GPU."""
-        self._observe(names.STAGE_BATCH_SIZE, len(waits_s), stage)
-        for wait_s in waits_s:
-            self._observe(names.STAGE_QUEUE_WAIT_SECONDS, wait_s, stage)
-        self._count(names.GPU_BUSY_SECONDS, stage, amount=gpu_busy_s)
-
     def gpu_replicas(self, stage: Stage, num_replicas: int) -> None:
         """Publish how many replicas of a model stage hold a GPU."""
         self._set(names.GPU_REPLICAS, num_replicas, stage)
+
+    def _model_called(self, stage: Stage, call: ModelCall) -> None:
+        self._observe(names.STAGE_BATCH_SIZE, call.batch_size, stage)
+        self._observe(names.STAGE_QUEUE_WAIT_SECONDS, call.queue_s, stage)
+        if call.on_gpu:
+            self._count(names.GPU_BUSY_SECONDS, stage, amount=call.busy_s)
 
     def _count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         if amount > 0:

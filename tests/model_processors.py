@@ -7,14 +7,12 @@ from pathlib import Path
 from consumers.clock import SystemClock
 from consumers.media.samples import Shot, write_video
 from consumers.models.calls import ClipModels
-from consumers.models.hub import pin
 from consumers.ports import VideoProcessor
 from consumers.stages.curate import VideoCurator
 from consumers.testing import make_video
 from schemas.models import AestheticModelParams, CaptionerParams, GenerationParams, ModelsParams, NsfwModelParams
 from schemas.profile import AestheticParams, ClipOutputParams, FilterMode, FramesParams, Limits, NsfwParams, Profile
 from schemas.records import BlobReference, VideoOutcome, VideoTask
-from tests import tiny_models
 
 
 class FileOpener:
@@ -24,6 +22,10 @@ class FileOpener:
 
 def tiny_profile(folder: Path) -> Profile:
     """Return a profile whose three model stages are tiny, score only, and pinned; the checkpoints go to ``folder``."""
+    # Not at the top: workers that only curate need no torch.
+    from consumers.models.hub import pin
+    from tests import tiny_models
+
     models = ModelsParams(
         nsfw=NsfwModelParams(source=str(tiny_models.nsfw(folder / "nsfw"))),
         aesthetic=AestheticModelParams(source=str(tiny_models.aesthetic(folder / "aesthetic"))),

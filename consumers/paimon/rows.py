@@ -98,7 +98,15 @@ def _ledger_row(video: ProcessedVideo, run: int, lineage: Lineage) -> dict[str, 
         "attempts": video.attempts,
         "run": run,
         "timings": [
-            {"stage": t.stage.value, "wall_s": t.wall_s, "cpu_s": t.cpu_s, "num_in": t.num_in, "num_out": t.num_out}
+            {
+                "stage": t.stage.value,
+                "wall_s": t.wall_s,
+                "cpu_s": t.cpu_s,
+                "num_in": t.num_in,
+                "num_out": t.num_out,
+                "queue_s": t.queue_s if t.calls else None,
+                "mean_batch": t.mean_batch,
+            }
             for t in outcome.timings
         ],
         "bytes_read": outcome.bytes_read,

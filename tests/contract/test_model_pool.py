@@ -28,7 +28,7 @@ from tests.model_processors import (
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
-CONFIG = RayPoolConfig(app_name="model-suite", num_replicas=2)
+CONFIG = RayPoolConfig(app_name="model-suite", num_replicas=2, start_timeout_s=280)
 BATCHING = ModelPoolConfig(max_batch=8, linger_s=0.1)
 MODEL_STAGES = (Stage.NSFW, Stage.AESTHETIC, Stage.CAPTION)
 

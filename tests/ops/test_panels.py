@@ -12,14 +12,15 @@ from consumers.ports import CommitBatch, CommitReceipt
 from consumers.reports import Phase, ProcessorStatus
 from consumers.testing import kept_outcome, make_video
 from schemas.positions import Position
-from schemas.records import Failure, FailureKind, MediaInfo, ProcessedVideo, Stage, StageTiming, VideoOutcome
+from schemas.records import Failure, FailureKind, MediaInfo, ModelCall, ProcessedVideo, Stage, StageTiming, VideoOutcome
 from service.telemetry import ConsumerTelemetry, Telemetry
 from tests.ops.support import DASHBOARDS, dashboard, eventually, expressions, needs
 
 pytestmark = [needs("prometheus", "yaml"), pytest.mark.timeout(240)]
 
 _MEDIA = MediaInfo("mp4", "h264", 1280, 720, 25.0, 20.0, 500, 1, 0, True)
-_TIMINGS = tuple(StageTiming(stage, 0.5, 0.4, 2, 1) for stage in Stage)
+_CALLS = (ModelCall(0.1, 0.3, 2, on_gpu=True), ModelCall(0.2, 0.3, 2, on_gpu=True))
+_TIMINGS = tuple(StageTiming(stage, 0.5, 0.4, 2, 1, _CALLS) for stage in Stage)
 _GPU_STAGES = (Stage.NSFW, Stage.AESTHETIC, Stage.CAPTION)
 
 
@@ -55,7 +56,6 @@ def live(consumer: ConsumerTelemetry, tick: int) -> None:
     consumer.beat()
     consumer.status(ProcessorStatus(Phase.RUNNING, num_in_flight=4, in_flight_bytes=99, num_uncommitted=2))
     for stage in _GPU_STAGES:
-        consumer.batch(stage, [0.1, 0.2], gpu_busy_s=0.3)
         consumer.gpu_replicas(stage, 1)
         consumer.queue_depth(stage, 5)
 

@@ -18,6 +18,7 @@ from schemas.records import (
     Failure,
     FailureKind,
     MediaInfo,
+    ModelCall,
     ProcessedVideo,
     Stage,
     StageTiming,
@@ -217,8 +218,9 @@ def test_failed_probe_keeps_the_old_lag_with_its_old_time(
 def test_batch_of_a_model_stage_records_size_waits_and_gpu_time(
     telemetry: Telemetry, consumer: ConsumerTelemetry
 ) -> None:
-    consumer.batch(Stage.NSFW, [0.1, 0.2, 0.3], gpu_busy_s=0.05)
-    assert value(telemetry, "sluice_stage_batch_size_sum", stage="nsfw_filter") == 3
+    calls = tuple(ModelCall(wait_s, 0.05 / 3, 3, on_gpu=True) for wait_s in (0.1, 0.2, 0.3))
+    consumer.finished(processed(VideoOutcome(timings=(StageTiming(Stage.NSFW, 0.4, 0.1, 3, 3, calls),))))
+    assert value(telemetry, "sluice_stage_batch_size_sum", stage="nsfw_filter") == 9
     assert value(telemetry, "sluice_stage_queue_wait_seconds_count", stage="nsfw_filter") == 3
     assert value(telemetry, "sluice_gpu_busy_seconds_total", stage="nsfw_filter") == 0.05
 
