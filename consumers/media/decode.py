@@ -278,6 +278,9 @@ class VideoDecoder:
                     if packet.stream_index == self._stream.index:
                         yield packet
                 break
+            except IndexError:
+                # PyAV has met a packet of a stream that was not there when the container was opened, and dropped it.
+                continue
             except av.FFmpegError:
                 self._guard.raise_if_failed()
                 self._deadline.check(Stage.DECODE)
@@ -309,4 +312,8 @@ class VideoDecoder:
                     f"the data end at {max(0.0, reached_s):.1f} s, the container declares {declared_s:.1f} s"
                 )
         if self.num_frames == 0:
-            raise NoFramesError(f"not one frame could be decoded ({self.num_damaged} errors)")
+            # libav tells no size of frames that it refuses for their size.
+            hint = (
+                "" if self._stream.width else f"; perhaps they are over the limit of {self._limits.max_pixels} pixels"
+            )
+            raise NoFramesError(f"not one frame could be decoded ({self.num_damaged} errors{hint})")

@@ -18,6 +18,7 @@ from consumers.errors import (
     NoVideoStreamError,
     ObjectUnavailableError,
     TooLongError,
+    TooManyFramesError,
     TooManyPixelsError,
     TruncatedError,
     VideoError,
@@ -131,6 +132,11 @@ def test_sound_alone_has_no_video_stream(tmp_path: Path) -> None:
 def test_a_frame_over_the_limit_is_refused_with_both_figures(whole: bytes) -> None:
     with pytest.raises(TooManyPixelsError, match="160 x 120 is 19200 pixels, the limit is 19199"):
         run_pass(whole, limits=Limits(max_pixels=19199))
+
+
+def test_a_video_with_more_frames_than_the_limit_is_refused_as_it_is_decoded(whole: bytes) -> None:
+    with pytest.raises(TooManyFramesError, match="more than 100 frames"):
+        run_pass(whole, limits=Limits(max_frames=100))
 
 
 def test_a_video_over_the_duration_limit_is_refused_before_it_is_decoded(whole: bytes) -> None:

@@ -54,6 +54,11 @@ def test_every_failure_is_told_in_plain_words(results):
         assert "<none>" not in end["message"], case.name
 
 
+def test_a_frame_that_is_refused_for_its_size_says_so(results):
+    message = next(end["message"] for case, end in results[0] if case.name == "16384 x 16384")
+    assert "perhaps they are over the limit of 35651584 pixels" in message
+
+
 def test_what_is_processed_has_frames(results):
     assert all(end["frames"] > 0 for _, end in results[0] if not end["class"])
     ends = {case.name: end for case, end in results[0]}
