@@ -58,8 +58,12 @@ def size(num_bytes: float) -> str:
 
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units."""
+    if seconds == 0:
+        return "0 s"
+    if seconds < 0.00005:
+        return "< 0.1 ms"
     if seconds < 0.1:
-        return f"{1000 * seconds:.{0 if seconds >= 0.001 or not seconds else 1}f} ms" if seconds else "0 s"
+        return f"{1000 * seconds:.{0 if seconds >= 0.001 else 1}f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
