@@ -1,7 +1,7 @@
-"""One of several processes that append to one table: ``python -m tests.publishing_writer CONFIG WRITER NUM_COMMITS``.
+"""One of several processes that append to one table: ``python -m tests.publishing_writer WRITER NUM_COMMITS``.
 
-CONFIG is the catalog's options as JSON. Prints, as JSON, the row ids whose commits were acknowledged and those whose
-commits failed without a verdict.
+Reads the catalog's options as JSON, a line for each race. Answers each with a line of JSON: the row ids whose commits
+were acknowledged, and those whose commits failed without a verdict.
 """
 
 from __future__ import annotations
@@ -33,4 +33,6 @@ def write(config: CatalogConfig, writer: int, num_commits: int) -> tuple[list[in
 
 if __name__ == "__main__":
     logging.disable()
-    print(json.dumps(write(CatalogConfig(json.loads(sys.argv[1]), "db"), int(sys.argv[2]), int(sys.argv[3]))))
+    for line in sys.stdin:
+        answer = write(CatalogConfig(json.loads(line), "db"), int(sys.argv[1]), int(sys.argv[2]))
+        print(json.dumps(answer), flush=True)

@@ -19,6 +19,20 @@ from tests.warehouse import NAMES, make_warehouse, rows_of, table
 _NUM_WRITERS, _NUM_COMMITS = 3, 5
 
 
+@pytest.fixture(scope="module")
+def writers() -> Iterator[list[subprocess.Popen[str]]]:
+    command = [sys.executable, "-m", "tests.publishing_writer"]
+    started = [
+        subprocess.Popen(
+            [*command, str(writer), str(_NUM_COMMITS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for writer in range(_NUM_WRITERS)
+    ]
+    yield started
+    for writer in started:
+        writer.communicate(timeout=30)
+
+
 @pytest.fixture(params=["disk", "s3", "s3_that_loses_answers"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CatalogConfig]:
     if request.param == "disk":
@@ -37,15 +51,14 @@ def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CatalogCo
         assert store.counts[Fault.CUT_AFTER] + store.counts[Fault.ERROR_AFTER] > 3
 
 
-def test_processes_that_append_at_the_same_time_lose_nothing_they_were_promised(config: CatalogConfig) -> None:
-    options = json.dumps(dict(config.options))
-    command = [sys.executable, "-m", "tests.publishing_writer", options]
-    writers = [
-        subprocess.Popen([*command, str(writer), str(_NUM_COMMITS)], stdout=subprocess.PIPE)
-        for writer in range(_NUM_WRITERS)
-    ]
-    # Read in turn: an answer is far shorter than a pipe.
-    answers = [json.loads(writer.communicate(timeout=120)[0]) for writer in writers]
+def test_processes_that_append_at_the_same_time_lose_nothing_they_were_promised(
+    config: CatalogConfig, writers: list[subprocess.Popen[str]]
+) -> None:
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write(json.dumps(dict(config.options)) + "\n")
+        writer.stdin.flush()
+    answers = [json.loads(writer.stdout.readline()) for writer in writers if writer.stdout is not None]
     acknowledged = {row_id for done, _ in answers for row_id in done}
     uncertain = {row_id for _, unknown in answers for row_id in unknown}
 

@@ -13,7 +13,7 @@ from tests.faulty_store import Fault, FaultyStore, Request, random_faults
 from tests.s3_server import S3Server, make_s3_warehouse
 from tests.warehouse import NAMES, PROFILE, append_raw, batch
 
-_NUM_ROWS = 8
+_NUM_ROWS = 4
 
 
 def _consume(config: CatalogConfig, disturbances: list[str]) -> None:

@@ -28,7 +28,7 @@ def videos(s3_server: S3Server, tmp_path: Path) -> str:
     """A bucket with sample videos; returns its name."""
     bucket = s3_server.make_bucket("end-to-end-videos")
     client: Any = s3_server.client()
-    for path in write_samples(tmp_path / "samples", count=3):
+    for path in write_samples(tmp_path / "samples", count=2):
         client.upload_file(str(path), bucket, f"landing/2026-05/{path.name}")
     client.put_object(Bucket=bucket, Key="landing/notes.txt", Body=b"not a video")
     client.put_object(Bucket=bucket, Key="elsewhere/film.mp4", Body=b"not allowed")
