@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.ports import SourceHead
@@ -29,6 +29,7 @@ def test_shard_that_makes_no_sense_is_refused(text: str) -> None:
         Shard.parse(text)
 
 
+@settings(deadline=None)
 @given(_shards, st.integers(0, 50), st.integers(1, 50))
 def test_owned_offsets_are_counted_and_listed_alike(shard: Shard, start: int, length: int) -> None:
     offsets = OffsetRange(start, start + length)
@@ -37,6 +38,7 @@ def test_owned_offsets_are_counted_and_listed_alike(shard: Shard, start: int, le
     assert list(owned_part(shard, [offsets])) == owned
 
 
+@settings(deadline=None)
 @given(_shards, _offsets)
 def test_filled_position_covers_exactly_the_own_offsets_and_is_compact(shard: Shard, numbers: set[int]) -> None:
     position = shard.fill(_position(numbers).ranges())
@@ -45,6 +47,7 @@ def test_filled_position_covers_exactly_the_own_offsets_and_is_compact(shard: Sh
     assert len(position.ranges()) == len(_position(numbers).ranges())
 
 
+@settings(deadline=None)
 @given(_shards, st.lists(st.tuples(_shards, _offsets), max_size=3), _offsets, st.integers(0, 80))
 def test_missing_offsets_are_counted_one_by_one(
     shard: Shard, old: list[tuple[Shard, set[int]]], done: set[int], end: int
@@ -113,6 +116,7 @@ _step = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_step, max_size=25))
 def test_any_interleaving_of_commits_and_rescales_does_every_offset_once(steps: list[tuple[str, object]]) -> None:
     model = _Model()
