@@ -1,4 +1,4 @@
-"""Commands that steer a running service: pause, resume, stop, restart, position, dead letters, replay."""
+"""Commands that steer a running service: pause, resume, stop, restart, position, dead letters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ def register(app: typer.Typer) -> None:
     app.command("restart")(_restart)
     app.command("position")(_position)
     app.command("dead-letters")(_dead_letters)
-    app.command("replay")(_replay)
 
 
 TtlOption = Annotated[
@@ -144,29 +143,6 @@ def _dead_letters(
         )
         if page["next_before"] is not None:
             out.print(f"more: --before {page['next_before']}", markup=False)
-
-
-def _replay(
-    row: Annotated[list[int] | None, typer.Argument(help="Row ids; without any, all that match.", min=0)] = None,
-    consumer: ConsumerOption = None,
-    stage: StageOption = None,
-    error_class: ClassOption = None,
-    everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
-    reason: ReasonOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Process dead letters again: those of the rows, or all that match. The consumer drains and restarts for it."""
-    if not (row or stage or error_class or everything):
-        raise typer.BadParameter("name rows, or choose by --stage or --class, or take --all")
-    with Remote() as remote:
-        body = {"row_ids": row or None, "stage": stage, "error_class": error_class, "reason": reason}
-        answer, _ = remote.request("POST", f"{remote.consumer(consumer)}/dead-letters/replay", body=body)
-        if json:
-            print_json(answer)
-            return
-        out.print(
-            f"{answer['num_accepted']} dead letters are processed again once the consumer has drained", markup=False
-        )
 
 
 def _name(item: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from consumers.errors import ConfigurationError, SluiceError
-from service.cli import audit, clips, control, demo, ingest, init, models, plan, rescale, run, status, watch
+from service.cli import audit, clips, control, demo, ingest, init, models, plan, replay, rescale, run, status, watch
 from service.cli.output import err
 
 EXIT_PROBLEM = 1
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (init, ingest, run, status, audit, clips, demo, control, watch, rescale, models, plan):
+for module in (init, ingest, run, status, audit, clips, demo, control, replay, watch, rescale, models, plan):
     module.register(app)
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from consumers.errors import ConfigurationError
 from service.api.server import ApiServer
 from service.api.tokens import Role
-from service.cli import control, watch
+from service.cli import control, replay, watch
 from service.cli.remote import ServiceError
 from service.settings import ApiSettings
 from tests.api_support import TOKENS, Service
@@ -21,6 +21,7 @@ from tests.unit.test_supervisor import wait_for
 
 app = typer.Typer()
 control.register(app)
+replay.register(app)
 watch.register(app)
 
 
@@ -79,6 +80,14 @@ def test_dead_letters_are_listed_in_pages_and_replayed(sluice: Sluice) -> None:
     assert "no dead letters" in sluice("dead-letters", "--stage", "cut").output
     assert sluice("replay").exit_code == 2
     assert document(sluice("replay", "3", "--json")) == {"num_accepted": 1}
+
+
+def test_replay_refuses_rows_that_are_no_dead_letters_and_chooses_by_time(sluice: Sluice) -> None:
+    refused = sluice("replay", "--row", "3", "--row", "4")
+    assert isinstance(refused.exception, ConfigurationError)
+    assert "row 4: no such dead letter; nothing has changed" in str(refused.exception)
+    assert document(sluice("replay", "--since", "2026-05-02", "--json")) == {"num_accepted": 0}
+    assert document(sluice("replay", "--class", "cut_failed", "--json")) == {"num_accepted": 0}
 
 
 def test_video_tells_its_story(sluice: Sluice) -> None:
