@@ -12,6 +12,7 @@ import scenedetect
 
 from consumers.clock import Deadline, SystemClock
 from consumers.errors import CutFailedError, DeadlineExceededError
+from consumers.media import spool
 from consumers.media.cut import ClipCutter, CutMode, CutResult
 from consumers.media.samples import Shot, write_video
 from schemas.records import CutMethod, Span
@@ -277,3 +278,15 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
         result = cut(path, source, 0, 72, mode)
         with av.open(io.BytesIO(content(result)), mode="r") as container:
             assert container.streams.video[0].sample_aspect_ratio == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("mode", ["auto", "h264", "copy"])
+def test_clip_is_the_same_whether_it_was_made_in_memory_or_on_disk(
+    closed: tuple[Path, Source], mode: CutMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, source = closed
+    spans = [(0, CUT_FRAME), (10, 30)]
+    in_memory = [content(cut(path, source, start, end, mode)) for start, end in spans]
+    monkeypatch.setattr(spool, "PACKETS_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(spool, "FILE_IN_MEMORY_BYTES", 1)
+    assert [content(cut(path, source, start, end, mode)) for start, end in spans] == in_memory
