@@ -15,6 +15,7 @@ from consumers.ports import CommitBatch, CommitReceipt, Observer
 from consumers.reports import RunReport
 from schemas.records import ProcessedVideo, RawVideo
 from service import wiring
+from service.models import pinned
 from service.settings import Settings, load_settings
 
 _SETTINGS = """\
@@ -53,7 +54,7 @@ def prepare(root: Path, media: Path, overrides: dict[str, Any]) -> Settings:
     warehouse = root / "warehouse"
     file = root / "sluice.toml"
     file.write_text(_SETTINGS.format(warehouse=_quoted(warehouse), media=_quoted(media.resolve())), encoding="utf-8")
-    settings = load_settings(file, overrides)
+    settings = pinned(load_settings(file, overrides))
     wiring.create_tables(settings, create_warehouse=True)
     return settings
 
