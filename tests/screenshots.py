@@ -117,7 +117,7 @@ def _go(page: Any, service: RunningService, path: str, selector: str) -> Any:
 
 
 def _take(page: Any, name: str, *, full: bool = False) -> None:
-    _wait_for_pictures(page)
+    _wait_for_pictures(page, full=full)
     # 256 colours are enough for a page, and make the files small.
     with Image.open(io.BytesIO(page.screenshot(full_page=full))) as taken:
         small = taken.convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -128,11 +128,13 @@ def _take(page: Any, name: str, *, full: bool = False) -> None:
         raise SystemExit(f"{path} is larger than {_MAX_BYTES} bytes")
 
 
-def _wait_for_pictures(page: Any) -> None:
+def _wait_for_pictures(page: Any, *, full: bool) -> None:
+    # Those below the visible part are not fetched until one scrolls there.
     page.evaluate(
-        """() => Promise.all([...document.images]
-            .filter((image) => image.getBoundingClientRect().top < innerHeight * 1.2)
-            .map((image) => image.decode().catch(() => {})))"""
+        """full => Promise.all([...document.images]
+            .filter((image) => full || image.getBoundingClientRect().top < innerHeight)
+            .map((image) => { image.loading = "eager"; return image.decode().catch(() => {}); }))""",
+        full,
     )
 
 

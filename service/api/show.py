@@ -156,6 +156,7 @@ def detail(host: Host, consumer: HostedConsumer) -> ConsumerDetail:
         bottleneck=None if bottleneck is None else bottleneck[0].value,
         bottleneck_share=None if bottleneck is None else bottleneck[1],
         store_error=None if status.processor is None else status.processor.store_error,
+        breaker_reason=None if status.processor is None else status.processor.breaker_reason,
         last_error=None if status.last_error is None else ErrorOut.model_validate(status.last_error),
         num_restarts=status.num_restarts,
         restart_at=status.restart_at,

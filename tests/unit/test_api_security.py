@@ -43,6 +43,7 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("PUT", f"{V1}/consumers/{{consumer_id}}/position"): Role.ADMIN,
     ("GET", f"{V1}/consumers/{{consumer_id}}/dead-letters"): Role.READ,
     ("POST", f"{V1}/consumers/{{consumer_id}}/dead-letters/replay"): Role.OPERATE,
+    ("GET", f"{V1}/consumers/{{consumer_id}}/rejected"): Role.READ,
     ("GET", f"{V1}/consumers/{{consumer_id}}/audit"): Role.OPERATE,
     ("POST", f"{V1}/videos"): Role.OPERATE,
     ("GET", f"{V1}/videos/{{row_id}}"): Role.READ,

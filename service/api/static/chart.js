@@ -39,7 +39,8 @@
       box.replaceChildren(Object.assign(document.createElement("p"), { className: "empty", textContent: "The first points of the history are being measured." }));
       return;
     }
-    const width = Math.max(280, box.clientWidth);
+    const style = getComputedStyle(box);
+    const width = Math.max(280, box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight));
     const end = points[points.length - 1].at;
     const length = Math.min(HOUR_MS, Math.max(LEAST_SPAN_MS, end - points[0].at));
     const top = roundUp(Math.max(...points.map((point) => point[series]), 1e-9));
