@@ -69,7 +69,7 @@ def write_videos(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def task_for(row_id: int, path: Path, *, deadline_s: float = 60.0) -> VideoTask:
+def task_for(row_id: int, path: Path, *, deadline_s: float = 180.0) -> VideoTask:
     return VideoTask(replace(make_video(row_id), blob=BlobReference(str(path))), 1, deadline_s)
 
 

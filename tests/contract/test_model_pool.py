@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 
 from consumers.errors import ConfigurationError
@@ -16,7 +18,6 @@ from consumers.pool.model_deployments import ModelPoolConfig, ModelPools
 from consumers.pool.ray_serve import RayPoolConfig, RayServePool
 from schemas.models import ModelsParams, OpenAIChatParams
 from schemas.records import Stage
-from tests.contract.test_pools import children_running
 from tests.model_processors import (
     curators,
     judged,
@@ -27,7 +28,8 @@ from tests.model_processors import (
 )
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60
+# A model's worker that is killed loads torch again, on a machine that may be busy.
+PATIENCE_S = 200
 CONFIG = RayPoolConfig(app_name="model-suite", num_replicas=2, start_timeout_s=280)
 BATCHING = ModelPoolConfig(max_batch=8, linger_s=0.1)
 MODEL_STAGES = (Stage.NSFW, Stage.AESTHETIC, Stage.CAPTION)
@@ -70,10 +72,20 @@ def pool(profile):
         pool.close()
 
 
-def run(pool, videos, times=1):
-    futures = [pool.submit(task_for(row_id, path)) for row_id, path in enumerate(videos * times)]
+def run(pool, videos):
+    futures = [pool.submit(task_for(row_id, path)) for row_id, path in enumerate(videos)]
     assert not wait(futures, PATIENCE_S).not_done
     return [future.result() for future in futures]
+
+
+def replicas(name):
+    """Return the process ids of the live workers of one deployment."""
+    found = set()
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(name in word for word in child.cmdline()):
+                found.add(child.pid)
+    return found
 
 
 def timing(outcome, stage):
@@ -130,7 +142,7 @@ def test_a_gpu_share_that_finds_no_place_is_refused_and_says_what_to_do(pool, pr
 def test_a_worker_killed_under_load_loses_no_video_and_blames_none(pool, videos, expected, victim):
     futures = [pool.submit(task_for(row_id, path)) for row_id, path in enumerate(videos * 3)]
     wait(futures[:2], PATIENCE_S)
-    os.kill(min(children_running(victim)), signal.SIGKILL)
+    os.kill(min(replicas(victim)), signal.SIGKILL)
     assert not wait(futures, PATIENCE_S).not_done
     died = [future for future in futures if future.exception() is not None]
     # Of a curator that dies only the video that it held ends without a result, to be tried again.
@@ -146,7 +158,7 @@ def test_a_change_of_settings_rolls_and_loses_no_video_in_flight(pool, profile, 
     changed = replace(BATCHING, max_batch=1, linger_s=0.0)
     models = ModelPools(profile.models, {"nsfw": changed, "captioner": replace(changed, stuck_after_s=60.0)})
     successor = RayServePool(curators(profile), replace(CONFIG, deadline_grace_s=11.0), models)
-    before = children_running("Captioner") | children_running("VideoCurator")
+    before = replicas("Captioner") | replicas("VideoCurator")
     is_over = threading.Event()
     outcomes = []
 
@@ -154,23 +166,25 @@ def test_a_change_of_settings_rolls_and_loses_no_video_in_flight(pool, profile, 
         while not is_over.is_set():
             outcomes.extend(enumerate(run(pool, videos)))
 
-    with ThreadPoolExecutor(1) as executor:
-        loading = executor.submit(load)
-        try:
-            successor.start()
-            deadline_s = time.monotonic() + PATIENCE_S
-            while before & (children_running("Captioner") | children_running("VideoCurator")):
-                assert time.monotonic() < deadline_s
-                is_over.wait(0.2)
-        finally:
-            is_over.set()
-        loading.result(PATIENCE_S)
-    assert len(outcomes) >= len(videos)
-    for index, outcome in outcomes:
-        assert judged(outcome) == expected[index]
-    assert [judged(outcome) for outcome in run(successor, videos)] == expected
-    assert timing(run(successor, videos[:1])[0], Stage.NSFW).mean_batch == 1
-    successor.close()
+    try:
+        with ThreadPoolExecutor(1) as executor:
+            loading = executor.submit(load)
+            try:
+                successor.start()
+                give_up_at_s = time.monotonic() + PATIENCE_S
+                while before & (replicas("Captioner") | replicas("VideoCurator")):
+                    assert time.monotonic() < give_up_at_s
+                    is_over.wait(0.2)
+            finally:
+                is_over.set()
+        loading.result()
+        assert len(outcomes) >= len(videos)
+        for index, outcome in outcomes:
+            assert judged(outcome) == expected[index]
+        assert [judged(outcome) for outcome in run(successor, videos)] == expected
+        assert timing(run(successor, videos[:1])[0], Stage.NSFW).mean_batch == 1
+    finally:
+        successor.close()
 
 
 def without_ids(clips):

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.errors import ConfigurationError
-from consumers.pool.model_deployments import ModelPoolConfig, ModelPools, check_room
+from consumers.pool.model_deployments import ModelPoolConfig, ModelPools, bind, check_room
 from schemas.models import CaptionerParams, ModelsParams, NsfwModelParams, OpenAIChatParams
 
 COMMIT = "0123456789" * 4
@@ -79,3 +79,20 @@ def test_equal_shares_find_a_place_exactly_while_there_are_slots(replicas, share
 def test_a_senseless_model_pool_is_refused(bad):
     with pytest.raises(ConfigurationError):
         ModelPoolConfig(**bad)
+
+
+def test_settings_of_a_stage_become_those_of_its_deployment():
+    config = ModelPoolConfig(
+        num_replicas=2, max_replicas=6, max_batch=4, linger_s=0.5, num_gpus=0.5, num_cpus=3, resources={"A100": 0.1}
+    )
+    bound = bind(ModelPools(BOTH, {"nsfw": config}), is_embedded=False, cluster_gpus=2.0, logging_config=None)
+    nsfw, captioner = (bound[name]._bound_deployment for name in ("nsfw", "captioner"))
+    assert (nsfw.name, captioner.name) == ("NsfwScorer", "Captioner")
+    scaling = nsfw._deployment_config.autoscaling_config
+    assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 6, 8)
+    assert nsfw.user_config == {"max_batch": 4, "linger_s": 0.5}
+    options = nsfw.ray_actor_options
+    assert (options["num_gpus"], options["num_cpus"], options["resources"]) == (0.5, 3, {"A100": 0.1})
+    assert options["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "3"
+    assert captioner.num_replicas == 1
+    assert captioner.ray_actor_options["num_gpus"] == 0.6
