@@ -168,6 +168,9 @@ class ConsumerDetail(ConsumerSummary):
     bottleneck: str | None = Field(description="The stage in which the last videos spent the most time.")
     bottleneck_share: float | None
     store_error: str | None = Field(description="The store's last error, while it does not answer.")
+    breaker_reason: str | None = Field(
+        description="Why intake is held: failures look like our side's fault, and single videos probe whether they end."
+    )
     last_error: ErrorOut | None = Field(description="What ended the last run that failed.")
     num_restarts: int
     restart_at: datetime | None
