@@ -7,7 +7,8 @@ Usage: ``python -m benchmarks.pool [--media DIR] [--calls N] [--rounds N] [--jso
   a busy machine shows.
 - ``overhead_cpu/real_videos``: CPU seconds on every video of ``--media`` that lasts 10 s or more, one worker, both
   pools in turns: ``ratio`` is the pool on Ray (this process and its workers) to the inline pool.
-  ``ratio_with_background`` counts Ray's own daemons as well, which cost the same whether there is work or not.
+  ``ray_idle_cpu_s_per_s`` is what both cost while nothing is done: on a busy machine, where ``ray_wall_s`` is long,
+  that weighs more. ``ratio_with_background`` counts Ray's own daemons as well, which cost the same whether there is work or not.
 - ``memory/replica``: of a curator that has worked on all of them: resident, and its alone.
 """
 
@@ -43,6 +44,7 @@ _MIN_DURATION_S = 10.0
 _REPLICAS = (1, 2, 4)
 _DEADLINE_S = 600.0
 _WORKER = "VideoCurator"
+_IDLE_S = 10.0
 
 
 class NoOp:
@@ -144,12 +146,18 @@ def real_cases(media: Path, rounds: int) -> list[dict[str, object]]:
         seconds = sum(o.media.duration_s for o in outcomes if o.media and not o.failure and o.media.duration_s >= 10)
         run(on_ray, chosen)
         spent: dict[str, list[Cpu]] = {"inline": [], "ray": []}
+        walls: list[float] = []
         for _ in range(rounds):
             for name, pool in (("inline", with_inline), ("ray", on_ray)):
-                began = cpu()
+                began, began_s = cpu(), time.perf_counter()
                 run(pool, chosen)
                 spent[name].append(cpu() - began)
+                if name == "ray":
+                    walls.append(time.perf_counter() - began_s)
         inline_s = statistics.median(used.work_s for used in spent["inline"])
+        began = cpu()
+        time.sleep(_IDLE_S)
+        idle_s = (cpu() - began).work_s / _IDLE_S
         ray_s = statistics.median(used.work_s for used in spent["ray"])
         background_s = statistics.median(used.background_s for used in spent["ray"])
         return [
@@ -160,6 +168,8 @@ def real_cases(media: Path, rounds: int) -> list[dict[str, object]]:
                 "inline_cpu_s": round(inline_s, 2),
                 "ray_cpu_s": round(ray_s, 2),
                 "ray_background_cpu_s": round(background_s, 2),
+                "ray_idle_cpu_s_per_s": round(idle_s, 4),
+                "ray_wall_s": round(statistics.median(walls), 1),
                 "ratio": round(ray_s / inline_s, 3),
                 "ratio_with_background": round((ray_s + background_s) / inline_s, 3),
             },

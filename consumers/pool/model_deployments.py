@@ -23,6 +23,8 @@ _GPU_SHARES = {"nsfw": 0.2, "aesthetic": 0.2, "captioner": 0.6}
 _HEALTH_CHECK_PERIOD_S = 1.0
 _HEALTH_CHECK_TIMEOUT_S = 60.0
 _MAX_BACKOFF_S = 0.1
+# A replica that is replaced goes on for so long after its last call: routers may not have heard of it yet.
+_LINGER_S = 5.0
 _MAX_CONSTRUCTOR_RETRIES = 2
 
 
@@ -211,6 +213,6 @@ def _deployment(pools: ModelPools, name: str, is_embedded: bool, cluster_gpus: f
         health_check_period_s=_HEALTH_CHECK_PERIOD_S,
         health_check_timeout_s=_HEALTH_CHECK_TIMEOUT_S,
         graceful_shutdown_timeout_s=config.drain_s,
-        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_wait_loop_s=_LINGER_S,
         logging_config=logging_config,
     )(ModelReplica)

@@ -36,7 +36,8 @@ from schemas.records import VideoOutcome, VideoTask
 _HEALTH_CHECK_PERIOD_S = 1.0
 # A replica in native code that holds the interpreter's lock answers late, and is not to be killed for it.
 _HEALTH_CHECK_TIMEOUT_S = 60.0
-_SHUTDOWN_POLL_S = 0.1
+# A replica that is replaced goes on for so long after its last call: routers may not have heard of it yet.
+_LINGER_S = 5.0
 _POLL_S = 0.05
 _CONNECT_TIMEOUT_S = 10.0
 _MAX_BACKOFF_S = 0.1
@@ -174,7 +175,7 @@ class RayServePool:
             health_check_period_s=_HEALTH_CHECK_PERIOD_S,
             health_check_timeout_s=_HEALTH_CHECK_TIMEOUT_S,
             graceful_shutdown_timeout_s=config.drain_s,
-            graceful_shutdown_wait_loop_s=_SHUTDOWN_POLL_S,
+            graceful_shutdown_wait_loop_s=_LINGER_S,
             logging_config=quiet,
         )(VideoCurator)
         app = deployment.bind(
@@ -212,7 +213,8 @@ class RayServePool:
             if not missing:
                 return
             if app is not None and app.status == "DEPLOY_FAILED":
-                messages = [found[name].message for name in missing if name in found and found[name].message]
+                # Others that are not there yet have a message as well: that they are still waiting.
+                messages = [status.message for status in found.values() if status.status == "DEPLOY_FAILED"]
                 raise ConfigurationError(f"no worker could be started: {_last_line((messages or [app.message])[0])}")
             if time.monotonic() > give_up_at_s:
                 raise ConfigurationError(
