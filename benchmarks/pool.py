@@ -8,7 +8,8 @@ Usage: ``python -m benchmarks.pool [--media DIR] [--calls N] [--rounds N] [--jso
 - ``overhead_cpu/real_videos``: CPU seconds on every video of ``--media`` that lasts 10 s or more, one worker, both
   pools in turns: ``ratio`` is the pool on Ray (this process and its workers) to the inline pool.
   ``ray_idle_cpu_s_per_s`` is what both cost while nothing is done: on a busy machine, where ``ray_wall_s`` is long,
-  that weighs more. ``ratio_with_background`` counts Ray's own daemons as well, which cost the same whether there is work or not.
+  that weighs more. ``ratio_with_background`` counts Ray's own daemons as well, which cost the same whether there is
+  work or not.
 - ``memory/replica``: of a curator that has worked on all of them: resident, and its alone.
 """
 
