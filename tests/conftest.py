@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
+from consumers.pool.embedded_ray import RAY_ENVIRONMENT
 from tests.s3_server import S3Server
+
+# Ray reads these when it is first imported, which in a run of all tests may be by a test that starts no cluster.
+os.environ.update(RAY_ENVIRONMENT)
+# A busy machine makes a single example slow; that says nothing about the code.
+hypothesis.settings.register_profile("sluice", deadline=None)
+hypothesis.settings.load_profile("sluice")
 
 
 @pytest.fixture(scope="session")

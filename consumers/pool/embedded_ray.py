@@ -40,14 +40,14 @@ _DIRECTORY_PREFIX = "sluice-ray-"
 _LONGEST_DIRECTORY = 36
 _LEAST_OBJECT_STORE_BYTES = 80 * 2**20
 
-# Read when Ray is imported or by the processes that it starts, so they stay set while it runs.
-_RAY_ENVIRONMENT = {
+RAY_ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
+"""Read when Ray is imported, and by the processes that it starts, so they stay set while it runs."""
 
 # Ray's client library reads the token once and keeps it, so a later start in this process must come with the same.
 _TOKEN = secrets.token_hex(32)
@@ -87,7 +87,7 @@ def acquire(num_workers: int, object_store_bytes: int, *, with_gpus: bool = Fals
             directory, lock_file = make_directory()
             stack.callback(remove_directory, directory, lock_file)
             token = os.environ.get("RAY_AUTH_TOKEN", _TOKEN)
-            stack.enter_context(_environment({**_RAY_ENVIRONMENT, "RAY_AUTH_TOKEN": token}))
+            stack.enter_context(_environment({**RAY_ENVIRONMENT, "RAY_AUTH_TOKEN": token}))
             _init(directory, num_workers, max(object_store_bytes, _LEAST_OBJECT_STORE_BYTES), with_gpus)
         except ConfigurationError:
             stack.close()
