@@ -127,7 +127,7 @@ def test_reader_on_a_phone_in_the_dark_sees_all_and_may_change_nothing(
     media = prepare(tmp_path)
     service = RunningService(tmp_path)
     running.append(service)
-    service.register(write_samples(media, count=3))
+    service.register(write_samples(media, count=2))
     context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     context.set_default_timeout(WAIT_MS)
     page = context.new_page()
