@@ -52,6 +52,8 @@ class InlinePool:
         self._is_started = True
         try:
             processors = [self._make_processor() for _ in range(self._num_workers)]
+        except ConfigurationError:
+            raise
         except Exception as error:
             raise ConfigurationError(f"a worker could not be made: {type(error).__name__}: {error}") from error
         for index, processor in enumerate(processors):

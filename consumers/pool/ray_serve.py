@@ -110,6 +110,7 @@ class RayServePool:
         self._is_started = False
         self._calls: set[asyncio.Task[None]] = set()
         self._deployed_at_s: float | None = None
+        self._takes_over = False
         self._call_numbers = itertools.count()
 
     @property
@@ -181,6 +182,7 @@ class RayServePool:
         app = deployment.bind(
             self._make_processor, config.deadline_grace_s, config.worker_memory_bytes, self._bound_models(quiet)
         )
+        self._takes_over = self._app_status() is not None
         # The private form does not wait for every replica, of which a cluster may have room for some only.
         handle = serve.api._run(app, _blocking=False, name=config.app_name, route_prefix=None)
         self._deployed_at_s = self._app_status().last_deployed_time_s
@@ -210,13 +212,16 @@ class RayServePool:
             missing = [
                 name for name in needed if name not in found or found[name].replica_states.get("RUNNING", 0) == 0
             ]
-            if not missing:
+            # Serve does not say whose replicas run: those of a predecessor count only once the change is complete.
+            is_changing = self._takes_over and any(found[name].status != "HEALTHY" for name in needed if name in found)
+            is_late = time.monotonic() > give_up_at_s
+            if not missing and (is_late or not is_changing):
                 return
             if app is not None and app.status == "DEPLOY_FAILED":
                 # Others that are not there yet have a message as well: that they are still waiting.
                 messages = [status.message for status in found.values() if status.status == "DEPLOY_FAILED"]
                 raise ConfigurationError(f"no worker could be started: {_last_line((messages or [app.message])[0])}")
-            if time.monotonic() > give_up_at_s:
+            if is_late:
                 raise ConfigurationError(
                     f"no {' and no '.join(missing)} got ready within {self._config.start_timeout_s:g} s; "
                     f"{self._room_wanted(missing)}"
