@@ -67,7 +67,7 @@ class Service:
         return done.stdout
 
     def start(self) -> subprocess.Popen[str]:
-        """Start `sluice run` and return once it has begun to commit or has nothing to do."""
+        """Start `sluice run` and return once it has said which consumer it is."""
         process = subprocess.Popen(
             [SLUICE, "run", "--no-api", "--pool", self._pool],
             cwd=self.root,

@@ -6,13 +6,12 @@ import io
 import json
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 import pytest
 
+from tests.long_video import SlowVideo, write_slow_video
 from tests.warehouse import NAMES, make_warehouse, rows_of
 
 _RUN = """
@@ -62,36 +61,8 @@ print(json.dumps({
     "commit_kb": peak_kb(),
 }))
 """
-_FRAMES_PER_GROUP = 5
-_SECONDS_PER_FRAME = 4
-
-
-def _write(path: Path, duration_s: int) -> Path:
-    """Write 720p H.264 of a quarter frame per second, 80 KB each: one group of pictures, encoded once and repeated."""
-    rng = np.random.default_rng(0)
-    picture = np.repeat(np.repeat(rng.integers(0, 256, (180, 320, 3), dtype=np.uint8), 4, axis=0), 4, axis=1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(1, _SECONDS_PER_FRAME))
-        stream.width, stream.height = 1280, 720
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, 1000)
-        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "28"}
-        packets = []
-        for index in range(_FRAMES_PER_GROUP):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture, 2 * index, axis=1), format="rgb24")
-            frame.pts, frame.time_base = index * _SECONDS_PER_FRAME * 1000, Fraction(1, 1000)
-            packets += stream.encode(frame)
-        packets += stream.encode(None)
-        group = [(bytes(packet), packet.is_keyframe) for packet in packets]
-        for index in range(duration_s // _SECONDS_PER_FRAME):
-            content, is_keyframe = group[index % len(group)]
-            packet = av.Packet(content)
-            packet.stream, packet.time_base = stream, Fraction(1, 1000)
-            packet.pts = packet.dts = index * _SECONDS_PER_FRAME * 1000
-            packet.duration = _SECONDS_PER_FRAME * 1000
-            packet.is_keyframe = is_keyframe
-            container.mux(packet)
-    return path
+# 80 KB each.
+_VIDEO = SlowVideo(seconds_per_frame=4, frames_per_group=5, block_px=4, shift_px=2, crf=28)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
@@ -99,7 +70,7 @@ def test_an_hour_kept_as_one_clip_takes_no_more_memory_than_a_minute(tmp_path: P
     reports = {}
     for name, duration_s in (("minute", 60), ("hour", 3600)):
         make_warehouse(tmp_path / name)
-        path = _write(tmp_path / f"{name}.mp4", duration_s)
+        path = write_slow_video(tmp_path / f"{name}.mp4", duration_s, _VIDEO)
         command = [sys.executable, "-c", _RUN, str(tmp_path / name), str(path)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         reports[name] = json.loads(done.stdout)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
+
+from tests.long_video import SlowVideo, write_slow_video
 
 _WORKER = """
 import re, sys
@@ -26,36 +25,7 @@ with open(sys.argv[1], "rb") as stream:
 peak_kb = re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1]
 print(num_clips, round(single_pass.media.duration_s), peak_kb)
 """
-_FRAMES_PER_GROUP = 15
-_SECONDS_PER_FRAME = 2
-
-
-def _write(path: Path, duration_s: int) -> Path:
-    """Write 720p H.264 of half a frame per second: one group of pictures, encoded once and repeated."""
-    rng = np.random.default_rng(0)
-    picture = np.repeat(np.repeat(rng.integers(0, 256, (45, 80, 3), dtype=np.uint8), 16, axis=0), 16, axis=1)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=Fraction(1, _SECONDS_PER_FRAME))
-        stream.width, stream.height = 1280, 720
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, 1000)
-        stream.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "30"}
-        packets = []
-        for index in range(_FRAMES_PER_GROUP):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture, 8 * index, axis=1), format="rgb24")
-            frame.pts, frame.time_base = index * _SECONDS_PER_FRAME * 1000, Fraction(1, 1000)
-            packets += stream.encode(frame)
-        packets += stream.encode(None)
-        group = [(bytes(packet), packet.is_keyframe) for packet in packets]
-        for index in range(duration_s // _SECONDS_PER_FRAME):
-            content, is_keyframe = group[index % len(group)]
-            packet = av.Packet(content)
-            packet.stream, packet.time_base = stream, Fraction(1, 1000)
-            packet.pts = packet.dts = index * _SECONDS_PER_FRAME * 1000
-            packet.duration = _SECONDS_PER_FRAME * 1000
-            packet.is_keyframe = is_keyframe
-            container.mux(packet)
-    return path
+_VIDEO = SlowVideo(seconds_per_frame=2, frames_per_group=15, block_px=16, shift_px=8, crf=30)
 
 
 def _peak(path: Path, threshold: float) -> tuple[int, int, int]:
@@ -68,9 +38,9 @@ def _peak(path: Path, threshold: float) -> tuple[int, int, int]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 def test_an_hour_of_720p_in_one_scene_takes_no_more_memory_than_a_minute(tmp_path: Path) -> None:
-    num_clips, duration_s, minute_peak = _peak(_write(tmp_path / "minute.mp4", 60), 255)
+    num_clips, duration_s, minute_peak = _peak(write_slow_video(tmp_path / "minute.mp4", 60, _VIDEO), 255)
     assert (num_clips, duration_s) == (1, 60)
-    num_clips, duration_s, hour_peak = _peak(_write(tmp_path / "hour.mp4", 3600), 255)
+    num_clips, duration_s, hour_peak = _peak(write_slow_video(tmp_path / "hour.mp4", 3600, _VIDEO), 255)
     assert (num_clips, duration_s) == (1, 3600)
     print(f"peak of a minute {minute_peak / 1024:.0f} MB, of an hour {hour_peak / 1024:.0f} MB")
     assert hour_peak <= 1.3 * minute_peak
