@@ -62,7 +62,7 @@ def expect_text(page: Any, selector: str, text: str | re.Pattern[str]) -> None:
     expect(page.locator(selector)).to_have_text(text, timeout=WAIT_MS)
 
 
-def test_operator_sees_a_backlog_go_and_a_pause_outlives_a_kill_and_plays_and_replays(
+def test_pause_outlives_a_kill_and_the_backlog_goes_and_an_operator_plays_and_replays(
     page: Any, running: list[RunningService], tmp_path: Path
 ) -> None:
     media = prepare(tmp_path)
@@ -74,17 +74,14 @@ def test_operator_sees_a_backlog_go_and_a_pause_outlives_a_kill_and_plays_and_re
 
     log_in(page, service.url)
     page.wait_for_selector("#headline")
-    service.register([*samples, broken])
-    expect_text(page, "#lag-records", re.compile(r"^[1-9]"))
-    expect_text(page, "#lag-records", "0")
-    assert "Everything that has landed is committed" in page.locator("#sentence").inner_text()
-
     page.locator("#pause").click()
     page.get_by_label("Reason").fill("store maintenance <b>tonight</b>")
     page.get_by_label("Go on by itself").select_option(label="After 1 hour")
     page.locator("#ask-go").click()
     page.wait_for_selector("#observed[data-state=paused]")
     assert page.locator("#reason").inner_text() == "store maintenance <b>tonight</b>"
+    service.register([*samples, broken])
+    expect_text(page, "#lag-records", "6")
 
     service.end(signal.SIGKILL)
     page.wait_for_selector("#link[data-mode=lost]")
@@ -94,10 +91,13 @@ def test_operator_sees_a_backlog_go_and_a_pause_outlives_a_kill_and_plays_and_re
     page.reload()
     page.wait_for_selector("#observed[data-state=paused]")
     assert page.locator("#reason").inner_text() == "store maintenance <b>tonight</b>"
+    expect_text(page, "#lag-records", "6")
 
     page.locator("#resume").click()
     page.locator("#ask-go").click()
     page.wait_for_selector("#observed[data-state=running]")
+    expect_text(page, "#lag-records", "0")
+    assert "Everything that has landed is committed" in page.locator("#sentence").inner_text()
 
     page.get_by_role("link", name="Clips", exact=True).click()
     page.locator("button.play").first.click()
@@ -115,7 +115,7 @@ def test_operator_sees_a_backlog_go_and_a_pause_outlives_a_kill_and_plays_and_re
 
     page.get_by_role("link", name="Log", exact=True).click()
     actions = page.locator("#trail-films tbody td:nth-child(2) b").all_inner_texts()
-    assert actions == ["Replay", "Resume", "Pause", "Register"]
+    assert actions == ["Replay", "Resume", "Register", "Pause"]
     page.get_by_role("button", name="Compare now").click()
     page.wait_for_selector("text=Every row is accounted for once: 6 rows")
     assert page.problems == []
