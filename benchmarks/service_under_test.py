@@ -142,7 +142,9 @@ class ServiceUnderTest:
 
     def run(self, shard: int = 0, on_step: Callable[[str], None] | None = None) -> Forked:
         """Start `sluice run` for one shard; ``on_step`` is called in it at each step of its commits."""
-        command = ["run", "--no-api", "--pool", self.pool, "--config", str(self._config), *self._shard(shard)]
+        # A second copy is refused at its start; what is on trial here is that it would do no harm.
+        command = ["run", "--no-api", "--take-over", "--pool", self.pool, "--config", str(self._config)]
+        command += self._shard(shard)
         return self.fork(partial(_run, command, on_step))
 
     def _shard(self, index: int) -> list[str]:

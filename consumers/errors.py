@@ -18,6 +18,10 @@ class ConfigurationError(SluiceError):
     """The settings, or a table they name, do not fit; a person has to change something. Exit code 2."""
 
 
+class AlreadyRunningError(ConfigurationError):
+    """Another process runs this consumer; nothing was changed."""
+
+
 class StopError(SluiceError):
     """The consumer must stop: going on would break a promise."""
 

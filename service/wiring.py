@@ -11,6 +11,7 @@ from consumers.breaker import BreakerPolicy
 from consumers.clock import SystemClock
 from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError, UriNotAllowedError
+from consumers.lease import Holder, LeaseKeeper
 from consumers.media.allow_list import AllowList
 from consumers.paimon.audit import AuditReport
 from consumers.paimon.audit import audit as audit_tables
@@ -19,6 +20,7 @@ from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.changelog_source import OnExpired
 from consumers.paimon.clips import ClipReader
 from consumers.paimon.control import PaimonControlStore
+from consumers.paimon.lease import PaimonLeases
 from consumers.paimon.ledger import LedgerReader
 from consumers.paimon.objects import ObjectInfo, expand
 from consumers.paimon.progress import PaimonProgress
@@ -104,6 +106,30 @@ def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:
         staging=staging,
         max_waiting_clips=settings.pool.max_waiting_clips,
     )
+
+
+@contextmanager
+def lease(
+    settings: Settings,
+    *,
+    take_over: bool = False,
+    on_wait: Callable[[Holder, float], None] = lambda holder, longest_s: None,
+) -> Iterator[None]:
+    """Hold the lease of the configured consumer and shard inside the block.
+
+    Raises:
+        AlreadyRunningError: another process holds it, and ``take_over`` was not said.
+        ConfigurationError: the control table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    part = shard(settings)
+    name = f"{settings.consumer.id}.{part.index}of{part.count}"
+    what = f"consumer {settings.consumer.id}" + ("" if part.is_whole else f", shard {part}")
+    leases = PaimonLeases(catalog_config(settings), settings.tables.control)
+    keeper = LeaseKeeper(leases.of(name), what, SystemClock(), on_wait=on_wait)
+    keeper.acquire(take_over=take_over)
+    with closing(keeper):
+        yield
 
 
 def build_source(settings: Settings) -> Source:

@@ -59,7 +59,7 @@ def _replay(
     """Process dead letters again: those named, or all that match.
 
     With SLUICE_URL or SLUICE_TOKEN set the service is asked, whose consumer drains and restarts for it. Without, the
-    tables are changed here; that is for a consumer that does not run: one that does is fenced, and has to be restarted.
+    tables are changed here, which is refused while a service runs the consumer.
     """
     named = sorted({*(rows or ()), *(row or ())})
     if not (named or stage or error_class or since or until or everything):
@@ -126,25 +126,27 @@ def _replay_on_tables(
     chosen = _choose(found, named, bounds)
     if not chosen:
         return 0
-    repositioner = wiring.repositioner(settings)
-    move = repositioner.again(chosen)
-    now = datetime.now(UTC)
-    detail = {"num_rows": str(move.num_read_again), "rows": ",".join(map(str, chosen[:50]))}
-    # The trail first: a change without an entry would be worse than an entry without a change.
-    wiring.build_control(settings).write(
-        AuditEntry(
-            f"{now:%Y%m%dT%H%M%S.%f}Z-{uuid.uuid4().hex[:8]}",
-            "replay",
-            settings.consumer.id,
-            getpass.getuser(),
-            "command line",
-            now,
-            reason,
-            detail,
+    # A service that runs would be fenced by the change, and nobody would start it again.
+    with wiring.lease(settings):
+        repositioner = wiring.repositioner(settings)
+        move = repositioner.again(chosen)
+        now = datetime.now(UTC)
+        detail = {"num_rows": str(move.num_read_again), "rows": ",".join(map(str, chosen[:50]))}
+        # The trail first: a change without an entry would be worse than an entry without a change.
+        wiring.build_control(settings).write(
+            AuditEntry(
+                f"{now:%Y%m%dT%H%M%S.%f}Z-{uuid.uuid4().hex[:8]}",
+                "replay",
+                settings.consumer.id,
+                getpass.getuser(),
+                "command line",
+                now,
+                reason,
+                detail,
+            )
         )
-    )
-    repositioner.make(move)
-    return move.num_read_again
+        repositioner.make(move)
+        return move.num_read_again
 
 
 def _choose(found: Mapping[int, datetime], named: Sequence[int], bounds: _Bounds) -> list[int]:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from consumers.errors import ConfigurationError
+from consumers.lease import Holder
 from consumers.reports import EndReason, RunReport
 from schemas.control import DesiredState
 from service import wiring
@@ -53,6 +54,12 @@ def _run(
         bool,
         typer.Option("--insecure-behind-proxy", help="Listen on other than loopback without TLS: a proxy has it."),
     ] = False,
+    take_over: Annotated[
+        bool,
+        typer.Option(
+            "--take-over", help="Start although another process runs this consumer; that one stops at its next commit."
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
@@ -74,16 +81,21 @@ def _run(
         f"({settings.profile.fingerprint}), {settings.pool.kind} pool",
         markup=False,
     )
-    if api and not until_caught_up:
-        report = _serve(settings, observer, lines, _folder(config))
-        if report is None:
-            lines.print("stopped; the consumer did not run", markup=False)
-            return
-    else:
-        _refuse_if_held(settings)
-        workers = wiring.build_pool(settings)
-        processor = wiring.build_processor(settings, workers, observer)
-        report = run_until_signalled(processor, workers, until_caught_up=until_caught_up)
+
+    def say_wait(holder: Holder, longest_s: float) -> None:
+        lines.print(f"waiting {longest_s:.0f} s at most to see whether {holder} still runs it", markup=False)
+
+    with wiring.lease(settings, take_over=take_over, on_wait=say_wait):
+        if api and not until_caught_up:
+            report = _serve(settings, observer, lines, _folder(config))
+            if report is None:
+                lines.print("stopped; the consumer did not run", markup=False)
+                return
+        else:
+            _refuse_if_held(settings)
+            workers = wiring.build_pool(settings)
+            processor = wiring.build_processor(settings, workers, observer)
+            report = run_until_signalled(processor, workers, until_caught_up=until_caught_up)
     if json:
         print_json(_document(report))
     else:

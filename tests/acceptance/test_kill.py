@@ -66,10 +66,10 @@ class Service:
         assert done.returncode == 0, f"sluice {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *options: str) -> subprocess.Popen[str]:
         """Start `sluice run` and return once it has said which consumer it is."""
         process = subprocess.Popen(
-            [SLUICE, "run", "--no-api", "--pool", self._pool],
+            [SLUICE, "run", "--no-api", "--pool", self._pool, *options],
             cwd=self.root,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -113,7 +113,9 @@ def test_service_killed_twenty_times_two_copies_for_a_while_loses_and_repeats_no
     num_killed = 0
     for round_ in range(20):
         service.land(12)
-        copies = [service.start() for _ in range(2 if 7 <= round_ < 13 else 1)]
+        copies = [service.start()]
+        if 7 <= round_ < 13:
+            copies.append(service.start("--take-over"))
         # Of two copies the one that takes over last goes on, the other ends by itself: fenced.
         kills = [kill_after(copies[0], random_instant.uniform(0.0, 1.5)), *(kill_after(copy, 0) for copy in copies[1:])]
         num_killed += any(kills)

@@ -25,12 +25,12 @@ class Service:
     """`sluice run` in a process of its own, with ports that it chose itself."""
 
     def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             [SLUICE, "run", "--pool", "inline"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        assert self._process.stdout is not None
+        assert self.process.stdout is not None
         said = []
-        for line in self._process.stdout:
+        for line in self.process.stdout:
             said.append(line)
             if found := re.search(r"control plane (\S+), metrics (\S+)", line):
                 break
@@ -58,11 +58,11 @@ class Service:
         raise AssertionError(f"{what}: {found}")
 
     def end(self, number: int = signal.SIGTERM) -> int:
-        self._process.send_signal(number)
+        self.process.send_signal(number)
         self.client.close()
-        code = self._process.wait(60)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        code = self.process.wait(60)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
         return code
 
 
@@ -102,7 +102,7 @@ def start(folder: Path) -> Iterator[Any]:
 
     yield _start
     for service in running:
-        if service._process.poll() is None:
+        if service.process.poll() is None:
             service.end(signal.SIGKILL)
 
 
@@ -159,16 +159,25 @@ def test_dead_letter_is_replayed_once_its_object_has_been_mended(start: Any, fol
     assert service.end() == 0
 
 
-def test_port_that_is_taken_is_one_clear_line(start: Any, folder: Path) -> None:
+def test_second_copy_and_a_port_that_is_taken_are_refused_in_one_clear_line(start: Any, folder: Path) -> None:
     service = start()
+    before = service.get("/consumers/films/position")
     port = service.client.base_url.port
-    second = subprocess.run(
-        [SLUICE, "run", "--pool", "inline", "--port", str(port)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert second.returncode == 2
-    assert f"cannot listen on 127.0.0.1:{port}" in second.stderr
-    assert "Traceback" not in second.stderr
+    for further, message in (
+        ((), f"consumer films: process {service.process.pid} on "),
+        (("--consumer", "others"), f"cannot listen on 127.0.0.1:{port}"),
+    ):
+        second = subprocess.run(
+            [SLUICE, "run", "--pool", "inline", "--port", str(port), *further],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert second.returncode == 2
+        assert message in second.stderr
+        assert "Traceback" not in second.stderr
+    replay = subprocess.run([SLUICE, "replay", "--all"], cwd=folder, capture_output=True, text=True, check=False)
+    assert (replay.returncode, replay.stdout.strip()) == (0, "no dead letter matches; nothing has changed")
+    assert service.get("/consumers/films/position") == before
+    assert service.end() == 0

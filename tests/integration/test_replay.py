@@ -91,3 +91,16 @@ def test_what_matches_nothing_says_so(config: CatalogConfig, settings_file: Path
 
 def test_replay_without_a_choice_is_refused(settings_file: Path) -> None:
     assert sluice(settings_file).exit_code == 2
+
+
+def test_replay_beside_a_service_that_runs_is_refused_and_changes_nothing(
+    settings_file: Path, config: CatalogConfig
+) -> None:
+    settings = load_settings(settings_file)
+    with wiring.lease(settings):
+        result = sluice(settings_file, "1")
+    assert isinstance(result.exception, ConfigurationError)
+    assert "has been running it since" in str(result.exception)
+    assert missing(config) == []
+    assert wiring.build_control(settings).audit_trail() == []
+    assert document(sluice(settings_file, "1", "--json")) == {"num_accepted": 1}
