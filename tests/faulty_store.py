@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a store that refuses, delays and cuts off requests, before or after they take effect.
+"""An HTTP proxy in front of a store or a REST catalog that refuses, delays and cuts off requests, before or after they take effect.
 
 The faults that matter to a commit are those after which the client cannot know what happened: ``CUT_AFTER`` and
 ``ERROR_AFTER`` forward the request, so that the store acts on it, and lose or falsify the answer.
@@ -49,7 +49,9 @@ class Request:
 
     @property
     def is_publish(self) -> bool:
-        """Whether this is the request that makes a Paimon snapshot."""
+        """Whether this is the request that makes a Paimon snapshot, on an object store or a REST catalog."""
+        if self.method == "POST":
+            return self.path.endswith("/commit")
         return self.method == "PUT" and "/snapshot/snapshot-" in self.path
 
 

@@ -14,6 +14,7 @@ from pypaimon import CatalogFactory
 from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
 
 from consumers.errors import ConfigurationError, SluiceError, StoreUnavailableError
+from consumers.paimon.rest import is_rest, open_rest
 from consumers.paimon.s3 import check_bucket, is_s3, limit_patience
 
 WAREHOUSE = "warehouse"
@@ -25,7 +26,8 @@ class CatalogConfig:
     """How to reach the catalog. Picklable; never shows a secret when printed.
 
     Attributes:
-        options: Paimon catalog options: ``warehouse`` (a path or URI), ``s3.*``, ``fs.oss.*``, ``metastore``, ``uri``.
+        options: Paimon catalog options: ``warehouse`` (a path or URI, or a REST catalog's name for it), ``s3.*``,
+            ``fs.oss.*``, ``metastore``, ``uri``.
         database: the database that holds all the tables.
     """
 
@@ -41,8 +43,13 @@ class CatalogConfig:
 
     @property
     def warehouse(self) -> str:
-        """The warehouse's path or URI, empty when none is set."""
+        """The warehouse's path, URI or name, empty when none is set."""
         return self.options.get(WAREHOUSE, "")
+
+    @property
+    def local_warehouse(self) -> Path | None:
+        """The warehouse's folder, None where it is not on this machine's disk or only a catalog knows where it is."""
+        return None if is_rest(self.options) else local_path(self.warehouse)
 
 
 def local_path(location: str) -> Path | None:
@@ -62,11 +69,13 @@ def open_catalog(config: CatalogConfig, *, create: bool = False) -> Any:
 
     Raises:
         ConfigurationError: no warehouse is set, or it is missing or unreadable.
-        StoreUnavailableError: the object store did not answer.
+        StoreUnavailableError: the object store or the REST catalog did not answer.
     """
     if not config.warehouse:
         raise ConfigurationError("no warehouse is set: give its path or URI as the catalog option 'warehouse'")
-    path = local_path(config.warehouse)
+    if is_rest(config.options):
+        return open_rest(config.options)
+    path = config.local_warehouse
     if path is not None:
         _check_local(path, create)
     elif is_s3(config.warehouse):
@@ -103,12 +112,15 @@ def load_table(catalog: Any, config: CatalogConfig, name: str) -> Any:
     full_name = f"{config.database}.{name}"
     with store_errors(f"table {full_name}"):
         try:
-            return catalog.get_table(full_name)
+            table = catalog.get_table(full_name)
         except (TableNotExistException, DatabaseNotExistException) as error:
             raise ConfigurationError(
                 f"table {full_name} does not exist in warehouse {config.warehouse}: create it with 'sluice init', "
                 "or name another table in the settings"
             ) from error
+        if is_rest(config.options):
+            limit_patience(table.file_io)
+        return table
 
 
 @contextmanager

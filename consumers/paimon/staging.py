@@ -19,7 +19,7 @@ from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.clock import SystemClock
 from consumers.errors import StagingUnavailableError
-from consumers.paimon.catalog import WAREHOUSE, CatalogConfig, load_table, local_path, open_catalog, store_errors
+from consumers.paimon.catalog import WAREHOUSE, CatalogConfig, load_table, open_catalog, store_errors
 from consumers.ports import Clock
 from schemas.records import BlobReference
 from schemas.shards import Shard
@@ -46,7 +46,7 @@ class PaimonStaging:
     def __init__(
         self, config: CatalogConfig, curated: str, consumer: str, shard: Shard, clock: Clock | None = None
     ) -> None:
-        path = local_path(config.warehouse)
+        path = config.local_warehouse
         if path is not None:
             # A worker may have another working directory.
             config = replace(config, options={**config.options, WAREHOUSE: str(path.absolute())})

@@ -13,6 +13,7 @@ import pytest
 
 from consumers.paimon.catalog import CatalogConfig
 from tests.faulty_store import Fault, FaultyStore, random_faults
+from tests.rest_catalog import RestCatalogServer, make_rest_warehouse
 from tests.s3_server import S3Server, make_s3_warehouse
 from tests.warehouse import NAMES, make_warehouse, rows_of, table
 
@@ -33,20 +34,31 @@ def writers() -> Iterator[list[subprocess.Popen[str]]]:
         writer.communicate(timeout=30)
 
 
-@pytest.fixture(params=["disk", "s3", "s3_that_loses_answers"])
+_LOSSES = {Fault.CUT_AFTER: 0.2, Fault.ERROR_AFTER: 0.2, Fault.REFUSE: 0.1, Fault.DELAY: 0.1}
+
+
+@pytest.fixture(params=["disk", "s3", "s3_that_loses_answers", "rest", "rest_that_loses_answers"])
 def config(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CatalogConfig]:
-    if request.param == "disk":
+    kind, _, loses_answers = request.param.partition("_that_")
+    if kind == "disk":
         yield make_warehouse(tmp_path / "warehouse")
         return
-    server: S3Server = request.getfixturevalue("s3_server")
-    bucket = server.make_bucket(f"publishers-{request.param.replace('_', '-')}")
-    if request.param == "s3":
-        yield make_s3_warehouse(server.endpoint, bucket)
+    name = f"publishers-{request.param.replace('_', '-')}"
+    server: S3Server | RestCatalogServer
+    if kind == "s3":
+        server = request.getfixturevalue("s3_server")
+        where = server.endpoint
+        make, place = make_s3_warehouse, server.make_bucket(name)
+    else:
+        server = request.getfixturevalue("rest_catalog")
+        where = server.uri
+        make, place = make_rest_warehouse, server.make_warehouse(name)
+    if not loses_answers:
+        yield make(where, place)
         return
     with FaultyStore(server.port, delay_s=0.05) as store:
-        made = make_s3_warehouse(store.endpoint, bucket)
-        rates = {Fault.CUT_AFTER: 0.2, Fault.ERROR_AFTER: 0.2, Fault.REFUSE: 0.1, Fault.DELAY: 0.1}
-        store.plan = random_faults(7, rates, lambda request: request.is_publish)
+        made = make(store.endpoint, place)
+        store.plan = random_faults(7, _LOSSES, lambda asked: asked.is_publish)
         yield made
         assert store.counts[Fault.CUT_AFTER] + store.counts[Fault.ERROR_AFTER] > 3
 
