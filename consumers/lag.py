@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 
-from consumers.ports import CommitMark, RowOrigin, SourceHead
+from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from schemas.control import DesiredState
 from schemas.positions import Position
 from schemas.shards import EVERYTHING
@@ -83,6 +84,7 @@ class Lag:
         snapshots: source snapshots from the one that brought the oldest uncommitted row to the newest, both included.
         seconds: age of the oldest uncommitted row's commit; 0 when there is none.
         is_exact: False where that row's own snapshot has expired, so that it is at least so old.
+        headroom_s: see :func:`retention_headroom_s`.
     """
 
     records: int
@@ -90,10 +92,39 @@ class Lag:
     snapshots: int
     seconds: float
     is_exact: bool = True
+    headroom_s: float | None = None
+
+
+def retention_headroom_s(retention: Retention, now: datetime) -> float | None:
+    """Return the time until the needed snapshot may expire by its table's rules, in seconds; 0 when it may already.
+
+    The rules are those of Paimon's expiry: the newest ``num_retained_min`` snapshots stay, those beyond the newest
+    ``num_retained_max`` go, and of the others those that are older than ``time_retained_s``. Where that depends on
+    snapshots to come, they are taken to come at the mean pace since the needed one; None where none have come, so that
+    nothing tells when. A consumer file that keeps the snapshot beyond these rules is not counted on here.
+    """
+    if retention.needed_at is None:
+        return 0.0
+    age_s = max(0.0, (now - retention.needed_at).total_seconds())
+    num_newer = retention.newest_id - retention.needed_id
+    interval_s = age_s / num_newer if num_newer > 0 and age_s > 0 else math.inf
+
+    def leaves_s(num_retained: int) -> float:
+        """Return when it is no longer among the newest ``num_retained``."""
+        return (num_retained - num_newer) * interval_s if num_retained > num_newer else 0.0
+
+    too_old_s = max(0.0, retention.time_retained_s - age_s)
+    left_s = min(max(too_old_s, leaves_s(retention.num_retained_min)), leaves_s(retention.num_retained_max))
+    return None if left_s == math.inf else left_s
 
 
 def measure_lag(
-    head: SourceHead, last: CommitMark | None, oldest: RowOrigin | None, mean_bytes: float | None, now: datetime
+    head: SourceHead,
+    last: CommitMark | None,
+    oldest: RowOrigin | None,
+    mean_bytes: float | None,
+    now: datetime,
+    retention: Retention | None = None,
 ) -> Lag:
     """Return the lag at ``now``.
 
@@ -103,6 +134,7 @@ def measure_lag(
         oldest: where the oldest uncommitted row came from, None when there is none.
         mean_bytes: mean size of uncommitted objects.
         now: timezone-aware.
+        retention: of the oldest uncommitted row's snapshot; None where rows outlive their snapshots.
     """
     records = head.num_missing(Position(), EVERYTHING) if last is None else head.num_missing(last.position, last.share)
     if records == 0 or oldest is None or head.snapshot_id is None:
@@ -114,6 +146,7 @@ def measure_lag(
         # Clocks of writers differ a little; a row is never committed in the future.
         seconds=max(0.0, (now - oldest.committed_at).total_seconds()),
         is_exact=oldest.is_exact,
+        headroom_s=None if retention is None else retention_headroom_s(retention, now),
     )
 
 

@@ -74,7 +74,8 @@ LAG_SNAPSHOTS = Metric(
 RETENTION_HEADROOM_SECONDS = Metric(
     "sluice_retention_headroom_seconds",
     "gauge",
-    "Time until the oldest snapshot that is still needed expires; only for sources read snapshot by snapshot.",
+    "Time until the oldest snapshot that is still needed may expire by the raw table's own rules; only for sources that "
+    "are read snapshot by snapshot, and while something is not committed.",
     "Lag and position",
     unit="seconds",
     starts_at_zero=False,

@@ -320,6 +320,29 @@ class ProgressReader(Protocol):
 
     def last_commit(self) -> CommitMark | None:
         """Return the consumer's newest commit; None when it never committed or that has expired.
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a table's rules for expiring snapshots say about one that a consumer still needs.
+
+    Attributes:
+        needed_id: the oldest snapshot that is still needed.
+        needed_at: its commit time; None where it has expired already.
+        newest_id: the table's newest snapshot.
+        newest_at: its commit time.
+        time_retained_s: snapshots that are older may expire.
+        num_retained_min: of the newest so many none expires, however old.
+        num_retained_max: snapshots beyond the newest so many may expire, however young.
+    """
+
+    needed_id: int
+    needed_at: datetime | None
+    newest_id: int
+    newest_at: datetime
+    time_retained_s: float
+    num_retained_min: int
+    num_retained_max: int
+
+
 
         Raises:
             StoreUnavailableError: the store did not answer.
@@ -349,3 +372,11 @@ class ProgressReader(Protocol):
             StoreUnavailableError: the store did not answer.
         """
         ...
+    def retention(self, offset: int) -> Retention | None:
+        """Return what becomes of the snapshot of ``offset``; None where rows outlive their snapshots.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+

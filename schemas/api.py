@@ -88,6 +88,12 @@ class LagOut(_Out):
     snapshots: int
     seconds: float = Field(description="Age of the oldest uncommitted row; 0 when there is none.")
     is_exact: bool = Field(description="False: the row's snapshot has expired, so it is at least so old.")
+    retention_headroom_s: float | None = Field(
+        description="Seconds until the snapshot of the oldest uncommitted change may expire by the raw table's own "
+        "rules (snapshot.time-retained, snapshot.num-retained.min and .max). Null where nothing is lost by that (tables "
+        "with row ids, whose rows outlive their snapshots), with nothing uncommitted, and where only snapshots that have "
+        "not come yet could push it out."
+    )
     head_offset: int
     head_snapshot_id: int | None
 

@@ -197,6 +197,7 @@ def _publisher(telemetry: ConsumerTelemetry) -> Callable[[Probe | None], None]:
             head_offset=probe.head.next_offset,
             num_bytes=probe.lag.num_bytes,
             num_snapshots=probe.lag.snapshots,
+            headroom_s=probe.lag.headroom_s,
         )
 
     return publish

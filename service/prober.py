@@ -125,7 +125,9 @@ class Prober:
         share = EVERYTHING if last_commit is None else last_commit.share
         arrived = share.shard.num_below(head.next_offset) if head.num_rows is None else head.num_rows
         done = self._totals()
-        lag = measure_lag(head, last_commit, oldest, self._mean_size(reader, done, gap, now_s), now)
+        mean_bytes = self._mean_size(reader, done, gap, now_s)
+        retention = None if gap is None else reader.retention(gap.start)
+        lag = measure_lag(head, last_commit, oldest, mean_bytes, now, retention)
         self._windows.add(
             now_s,
             Totals(

@@ -15,7 +15,7 @@ from consumers.paimon.audit import AuditReport
 from consumers.paimon.clips import ClipBytes, ClipRecord
 from consumers.paimon.raw_writer import RegisterReport
 from consumers.paimon.story import LetterFilter
-from consumers.ports import CommitMark, RowOrigin, SourceHead
+from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.processor import Processor, ProcessorConfig
 from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
 from schemas.positions import OffsetRange, Position
@@ -194,6 +194,9 @@ class _Progress:
 
     def origin(self, offset: int) -> RowOrigin | None:
         return RowOrigin(3, NOON, True)
+
+    def retention(self, offset: int) -> Retention | None:
+        return Retention(3, NOON, 3, NOON, 3600.0, 1, 1000)
 
     def mean_bytes(self, offsets: OffsetRange) -> float | None:
         return 1000.0

@@ -7,13 +7,14 @@ from itertools import islice
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.changelog_source import ChangelogSource
+from consumers.paimon.changelog_source import ChangelogSource, snapshot_of
 from consumers.paimon.fence import Marker, newest_marker, read_snapshot
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED
+from consumers.paimon.retention import RetentionRules
 from consumers.paimon.scan import snapshot_time
 from consumers.paimon.sources import open_source, protector
 from consumers.paimon.tables import RawColumns, TableNames
-from consumers.ports import CommitMark, RowOrigin, SourceHead
+from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
 from schemas.shards import WHOLE, Shard, Share
@@ -52,7 +53,9 @@ class PaimonProgress:
         self._source = open_source(config, names.raw, columns, chunk_rows=_MAX_ROWS_SAMPLED)
         self._protect = protector(config, names.raw, consumer, shard)
         catalog = open_catalog(config)
-        self._raw = load_table(catalog, config, names.raw).snapshot_manager()
+        raw = load_table(catalog, config, names.raw)
+        self._raw = raw.snapshot_manager()
+        self._rules = RetentionRules(raw) if isinstance(self._source, ChangelogSource) else None
         self._curated = load_table(catalog, config, names.curated).snapshot_manager()
         self._curated_name = f"{config.database}.{names.curated}"
         self._raw_name = f"{config.database}.{names.raw}"
@@ -163,6 +166,18 @@ class PaimonProgress:
                 return int(high.id - step), high
             high, step = snapshot, step * 2
         return 0, high
+
+    def retention(self, offset: int) -> Retention | None:
+        """Return what becomes of the snapshot of ``offset``; None where rows outlive their snapshots."""
+        if self._rules is None:
+            return None
+        needed_id = snapshot_of(offset)
+        if needed_id == 0:
+            # A consumer that has finished nothing begins with the oldest snapshot that is left.
+            with store_errors(f"table {self._raw_name}"):
+                earliest = self._raw.try_get_earliest_snapshot()
+            needed_id = 1 if earliest is None else int(earliest.id)
+        return self._rules.of(needed_id)
 
     def mean_bytes(self, offsets: OffsetRange) -> float | None:
         """Return the mean object size of the first rows in ``offsets``, in bytes."""

@@ -69,6 +69,7 @@ def lag(probe: Probe | None) -> LagOut | None:
         snapshots=probe.lag.snapshots,
         seconds=probe.lag.seconds,
         is_exact=probe.lag.is_exact,
+        retention_headroom_s=probe.lag.headroom_s,
         head_offset=probe.head.next_offset,
         head_snapshot_id=probe.head.snapshot_id,
     )

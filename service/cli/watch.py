@@ -42,6 +42,12 @@ def _lag(consumer: ConsumerOption = None, json: JsonOption = False) -> None:
             f"waited {at_least}{_span(lag['seconds'])}; caught up {_when(report['time_to_catch_up_s'])}",
             markup=False,
         )
+        headroom_s = lag["retention_headroom_s"]
+        if headroom_s is not None:
+            out.print(
+                f"the oldest change that is needed may expire {_when(headroom_s)} by the raw table's own rules",
+                markup=False,
+            )
 
 
 def _video(

@@ -11,6 +11,7 @@ from consumers.errors import ConfigurationError, PositionExpiredError
 from consumers.paimon.catalog import open_catalog
 from consumers.paimon.changelog_source import ChangelogSource, OnExpired, SnapshotGuard, first_offset, snapshot_of
 from consumers.paimon.progress import PaimonProgress
+from consumers.paimon.retention import RetentionRules
 from consumers.paimon.sources import open_source, protector
 from consumers.paimon.tables import RawColumns, create_tables
 from consumers.testing import FakeClock
@@ -179,3 +180,39 @@ def test_file_is_touched_once_a_minute_while_nothing_moves(keyed: KeyedTable) ->
 def test_existing_raw_table_with_a_primary_key_is_accepted(keyed: KeyedTable) -> None:
     made = create_tables(open_catalog(keyed.config), keyed.config, KEYED, COLUMNS)
     assert made.created == ()
+
+
+def test_headroom_follows_the_table_s_rules_and_ends_with_an_expired_snapshot(keyed: KeyedTable) -> None:
+    for name in "abcd":
+        keyed.change(f"+I{name}")
+    progress = PaimonProgress(keyed.config, KEYED, "main", COLUMNS)
+    unread = progress.retention(first_offset(2))
+    assert unread is not None
+    assert (unread.needed_id, unread.newest_id) == (2, 4)
+    assert (unread.time_retained_s, unread.num_retained_min, unread.num_retained_max) == (3600.0, 10, 2**31 - 1)
+    first = progress.origin(first_offset(2))
+    assert first is not None
+    assert unread.needed_at == first.committed_at
+    assert progress.retention(first_offset(5)) is None
+    # A consumer that has finished nothing begins with the oldest that is left.
+    keyed.expire_below(3)
+    begun, lost = progress.retention(0), progress.retention(first_offset(2))
+    assert begun is not None
+    assert begun.needed_id == 3
+    assert lost is not None
+    assert lost.needed_at is None
+
+
+def test_options_of_the_table_rule_its_headroom_and_wrong_ones_are_named(keyed: KeyedTable) -> None:
+    keyed.change("+Ia")
+    for retained, seconds in (("3 d", 3 * 86400.0), ("90 min", 5400.0)):
+        rules = RetentionRules(keyed.table.copy({"snapshot.time-retained": retained, "snapshot.num-retained.min": "2"}))
+        found = rules.of(1)
+        assert found is not None
+        assert (found.time_retained_s, found.num_retained_min) == (seconds, 2)
+    with pytest.raises(ConfigurationError, match=r"snapshot\.time-retained = 'soon'"):
+        RetentionRules(keyed.table.copy({"snapshot.time-retained": "soon"}))
+
+
+def test_table_with_row_ids_has_no_headroom(keyed: KeyedTable) -> None:
+    assert PaimonProgress(keyed.config, NAMES, "main").retention(0) is None

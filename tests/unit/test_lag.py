@@ -15,9 +15,10 @@ from consumers.lag import (
     Verdict,
     judge,
     measure_lag,
+    retention_headroom_s,
     time_to_catch_up_s,
 )
-from consumers.ports import CommitMark, RowOrigin, SourceHead
+from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from schemas.control import DesiredState
 from schemas.positions import OffsetRange, Position
 
@@ -67,6 +68,41 @@ def test_consumer_that_never_committed_lags_by_the_whole_source() -> None:
 def test_row_committed_by_a_fast_clock_is_not_negatively_late() -> None:
     head = SourceHead(1, 1, NOW)
     assert measure_lag(head, None, RowOrigin(1, NOW + timedelta(seconds=30), True), None, NOW).seconds == 0.0
+
+
+def retention(num_newer: int, age_s: float | None, *, num_min: int = 1, num_max: int = 1000) -> Retention:
+    needed_at = None if age_s is None else NOW - timedelta(seconds=age_s)
+    return Retention(5, needed_at, 5 + num_newer, NOW, 3600.0, num_min, num_max)
+
+
+@pytest.mark.parametrize(
+    ("given_retention", "expected"),
+    [
+        (retention(20, 600.0), 3000.0),
+        (retention(20, 7200.0), 0.0),
+        (retention(20, None), 0.0),
+        # Old, but among the newest ten that stay: two more snapshots, one in 100 s, have to come first.
+        (retention(8, 4000.0, num_min=10), 1000.0),
+        # Young, but a busy writer pushes it out: five more snapshots, one in 4 s.
+        (retention(15, 60.0, num_max=20), 20.0),
+        (retention(30, 60.0, num_max=20), 0.0),
+        # The newest one: nothing tells when another comes.
+        (retention(0, 7200.0, num_min=10), None),
+        # A writer's clock that is ahead gives no more than the whole time.
+        (retention(3, -30.0), 3600.0),
+    ],
+)
+def test_headroom_is_the_time_until_the_rules_let_the_snapshot_go(
+    given_retention: Retention, expected: float | None
+) -> None:
+    assert retention_headroom_s(given_retention, NOW) == expected
+
+
+def test_lag_without_a_backlog_or_with_row_ids_has_no_headroom() -> None:
+    head, origin = SourceHead(9, 100, NOW), RowOrigin(4, NOW - timedelta(seconds=90), True)
+    assert measure_lag(head, mark(Position(100)), None, None, NOW, retention(1, 90.0)).headroom_s is None
+    assert measure_lag(head, mark(Position(10)), origin, None, NOW).headroom_s is None
+    assert measure_lag(head, mark(Position(10)), origin, None, NOW, retention(1, 90.0)).headroom_s == 3510.0
 
 
 BACKLOG = Lag(100, None, 5, 1000.0)

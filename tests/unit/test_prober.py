@@ -9,7 +9,7 @@ import pytest
 
 from consumers.errors import StoreUnavailableError
 from consumers.lag import ObservedState, Verdict
-from consumers.ports import CommitMark, RowOrigin, SourceHead
+from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.testing import FakeClock, FakeControlStore
 from schemas.control import AuditEntry, Desired, DesiredState
 from schemas.positions import OffsetRange, Position
@@ -25,6 +25,7 @@ class Tables:
     """A progress reader over two made-up tables: which snapshot brought which rows, and what is committed."""
 
     clock: FakeClock
+    expires: bool = False
 
     def __post_init__(self) -> None:
         self.snapshots: list[tuple[int, datetime]] = []
@@ -59,6 +60,13 @@ class Tables:
             if end > offset:
                 return RowOrigin(index + 1, at, True)
         return None
+
+    def retention(self, offset: int) -> Retention | None:
+        origin = self.origin(offset)
+        if not self.expires or origin is None:
+            return None
+        newest_at = self.snapshots[-1][1]
+        return Retention(origin.snapshot_id, origin.committed_at, len(self.snapshots), newest_at, 3600.0, 1, 1_000_000)
 
     def mean_bytes(self, offsets: OffsetRange) -> float | None:
         return 100.0
@@ -189,6 +197,21 @@ def test_compaction_snapshots_in_between_add_no_lag_and_no_age(world: World) -> 
     assert last is not None
     # Two snapshots, and the age of the one that brought the row.
     assert (last.lag.records, last.lag.snapshots, last.lag.seconds) == (1, 2, 30.0)
+
+
+def test_headroom_of_a_paused_consumer_runs_down_and_ends_with_its_backlog(world: World) -> None:
+    world.tables.expires = True
+    world.tables.land(3)
+    world.tables.land(1)
+    world.wish(DesiredState.PAUSED)
+    world.pass_time(600)
+    probe = world.prober.probe_once()
+    assert probe.lag.headroom_s == 3000.0
+    world.pass_time(3600)
+    probe = world.prober.probe_once()
+    assert probe.lag.headroom_s == 0.0
+    world.tables.commit(Position(4))
+    assert world.prober.probe_once().lag.headroom_s is None
 
 
 def test_verdict_turns_from_falling_behind_to_catching_up_with_the_rates(world: World) -> None:
