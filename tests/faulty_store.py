@@ -1,4 +1,4 @@
-"""An HTTP proxy in front of a store or a REST catalog that refuses, delays and cuts off requests, before or after they take effect.
+"""An HTTP proxy before a store or a REST catalog: it refuses, delays and cuts off requests, before or after they act.
 
 The faults that matter to a commit are those after which the client cannot know what happened: ``CUT_AFTER`` and
 ``ERROR_AFTER`` forward the request, so that the store acts on it, and lose or falsify the answer.

@@ -1,11 +1,13 @@
 """One process of a race: commits rows of a consumer, taking over again when it is fenced, up to four times.
 
 Run as ``python -m tests.integration.racing_consumer WAREHOUSE CONSUMER NUM_ROWS SEED``; prints commits and fencings.
-With a STEP in place of a seed it kills itself with SIGKILL when the first commit reaches that step.
+WAREHOUSE is a folder, or catalog options as JSON. With a STEP in place of a seed it kills itself with SIGKILL when the
+first commit reaches that step.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -13,12 +15,12 @@ import sys
 from pathlib import Path
 
 from consumers.errors import FencedError
+from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.sink import PaimonSink
 from tests.warehouse import NAMES, PROFILE, batch, make_warehouse
 
 
-def race(warehouse: Path, consumer: str, num_rows: int, seed: int) -> tuple[int, int]:
-    config = make_warehouse(warehouse)
+def race(config: CatalogConfig, consumer: str, num_rows: int, seed: int) -> tuple[int, int]:
     chance = random.Random(seed)
     num_commits = num_fenced = 0
     while num_fenced < 5:
@@ -40,19 +42,20 @@ def race(warehouse: Path, consumer: str, num_rows: int, seed: int) -> tuple[int,
     return num_commits, num_fenced
 
 
-def die_at(warehouse: Path, consumer: str, num_rows: int, step: str) -> None:
+def die_at(config: CatalogConfig, consumer: str, num_rows: int, step: str) -> None:
     def on_step(reached: str) -> None:
         if reached == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    sink = PaimonSink(make_warehouse(warehouse), NAMES, consumer, PROFILE, on_step=on_step)
+    sink = PaimonSink(config, NAMES, consumer, PROFILE, on_step=on_step)
     position = sink.open().position
     sink.commit(batch(position, [row for gap in position.missing(num_rows) for row in range(gap.start, gap.end)]))
 
 
 if __name__ == "__main__":
-    folder, name, count, last = sys.argv[1:]
+    where, name, count, last = sys.argv[1:]
+    opened = CatalogConfig(json.loads(where), "db") if where.startswith("{") else make_warehouse(Path(where))
     if last.isdigit():
-        print(*race(Path(folder), name, int(count), int(last)))
+        print(*race(opened, name, int(count), int(last)))
     else:
-        die_at(Path(folder), name, int(count), last)
+        die_at(opened, name, int(count), last)
