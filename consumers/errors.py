@@ -34,6 +34,10 @@ class FencedError(StopError):
     """A newer copy of this consumer has taken over; this one stops so that nothing is written twice."""
 
 
+class SightLostError(FencedError):
+    """Snapshots expired before they were seen, so a newer copy may have taken over; starting again finds out."""
+
+
 class RetryableError(SluiceError):
     """Perhaps a passing fault of a store or a worker: try again with backoff."""
 
@@ -58,6 +62,19 @@ class WorkerDiedError(RetryableError):
     ) -> None:
         super().__init__(message)
         self.log_tail = log_tail
+
+
+class PoolLostError(WorkerDiedError):
+    """The worker pool has ended under us; no video is to blame, and another pool has to be made.
+
+    Args:
+        message: what was found.
+    """
+
+    def __init__(
+        self, message: str = "the worker pool has ended under us; no video is to blame, and another has to be made"
+    ) -> None:
+        super().__init__(message)
 
 
 class BreakerOpenError(RetryableError):

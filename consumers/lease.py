@@ -26,7 +26,7 @@ from consumers.ports import Clock
 _log = logging.getLogger(__name__)
 
 DEFAULT_INTERVAL_S = 5.0
-_MISSED = 3
+MISSED_RENEWALS = 3
 """So many renewals a holder on another machine must miss before it is taken for dead."""
 _LONG_DEAD = 20
 """A renewal that is so many intervals old needs no watching: no two clocks are that far apart."""
@@ -236,8 +236,8 @@ class LeaseKeeper:
         age_s = (self._clock.now() - found.renewed_at).total_seconds()
         if is_alive is False or age_s > _LONG_DEAD * found.interval_s:
             return
-        self._on_wait(found.holder, _MISSED * found.interval_s)
-        for _ in range(_MISSED):
+        self._on_wait(found.holder, MISSED_RENEWALS * found.interval_s)
+        for _ in range(MISSED_RENEWALS):
             self._sleep(found.interval_s)
             again = self._store.read()
             if again is None:

@@ -106,10 +106,14 @@ class ControlPlane:
         self.host.start()
         self._server.start(self._app)
 
-    def close(self) -> RunReport | None:
-        """Drain the consumer, then end the API, which answers until then; return the consumer's last report."""
+    def close(self, drain_timeout_s: float | None = None) -> RunReport | None:
+        """Drain the consumer, then end the API, which answers until then; return the consumer's last report.
+
+        Args:
+            drain_timeout_s: longest wait for the videos in flight; None is the settings'.
+        """
         if self.host.is_started:
-            self.host.close(self._settings.consumer.drain_timeout_s)
+            self.host.close(self._settings.consumer.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
             self._operations.close()
         self._closing.close()
         return self.host.consumers[self._settings.consumer.id].supervisor.last_report

@@ -35,17 +35,24 @@ def run_until_signalled(processor: Processor, pool: WorkerPool, *, until_caught_
         pool.close()
 
 
-def wait_for_signal() -> None:
-    """Return when SIGTERM or SIGINT arrives. A second one ends the process at once."""
+def wait_for_signal(is_over: Callable[[], bool] = lambda: False) -> bool:
+    """Return True when SIGTERM or SIGINT arrives, or False once ``is_over``. A second signal ends the process at once.
+
+    Args:
+        is_over: asked once a second.
+    """
     # Not an Event: a handler may interrupt its wait, and would then wait for the lock that the wait holds.
     arrived: queue.SimpleQueue[None] = queue.SimpleQueue()
     with _on_signals(lambda: arrived.put(None)) as listen:
         while True:
             try:
-                return arrived.get(timeout=_REARM_S)
+                arrived.get(timeout=_REARM_S)
+                return True
             except queue.Empty:
                 # Ray replaces the handlers whenever it starts, which a supervisor has it do in another thread.
                 listen()
+            if is_over():
+                return False
 
 
 @contextmanager

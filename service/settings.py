@@ -19,6 +19,7 @@ from schemas.profile import Limits, Profile
 from schemas.shards import Shard
 
 DEFAULT_PATH = Path("sluice.toml")
+AUTO = "auto"
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 Bytes = Annotated[int, Field(ge=1)]
 
@@ -67,9 +68,10 @@ class ConsumerSettings(_Section):
     id: str = Field("default", pattern=_NAME, description="Identity of the consumer: its position belongs to this id.")
     shard: str = Field(
         "0/1",
-        pattern=r"^\d{1,4}/\d{1,4}$",
+        pattern=r"^\d{1,4}/(\d{1,4}|auto)$",
         description="Which part of the rows this process does, as i/n: those whose row id divided by n leaves i. The "
-        "number of shards is changed with `sluice rescale`.",
+        "number of shards is changed with `sluice rescale`. i/auto: this process is number i, and there are as many "
+        "shards as such processes; it changes as they come and go.",
     )
     on_expired: Literal["fail", "earliest"] = Field(
         "fail",
@@ -100,7 +102,14 @@ class ConsumerSettings(_Section):
     @field_validator("shard")
     @classmethod
     def _shard_exists(cls, value: str) -> str:
-        return str(Shard.parse(value))
+        index, _, count = value.partition("/")
+        return f"{int(index)}/{AUTO}" if count == AUTO else str(Shard.parse(value))
+
+    @property
+    def member(self) -> int | None:
+        """The number of this process where the number of shards follows the processes; None where it is fixed."""
+        index, _, count = self.shard.partition("/")
+        return int(index) if count == AUTO else None
 
 
 class ModelPoolSettings(_Section):
@@ -148,6 +157,12 @@ class PoolSettings(_Section):
         "out_of_memory. Not in the inline pool.",
     )
     object_store_bytes: Bytes = Field(512 * 1024**2, description="Object store memory of an embedded Ray.")
+    decoder: Literal["cpu", "auto", "nvdec"] = Field(
+        "cpu",
+        description="cpu; or, where a worker's machine has an NVIDIA GPU: auto decodes with NVDEC the codecs for which "
+        "a probe at its start finds no difference to the CPU at all, nvdec those for which it finds none in whole "
+        "videos, and refuses to start without. No part of the profile; `sluice models check` tells what a machine has.",
+    )
     max_waiting_clips: int = Field(
         8, ge=1, le=256, description="Clips of one video that may be with the models at once; bounds memory."
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from consumers.errors import ConfigurationError, FencedError, SluiceError, StopError
+from consumers.errors import ConfigurationError, FencedError, SightLostError, SluiceError, StopError
 from consumers.lag import ObservedState
 from consumers.ports import Clock
 from consumers.reports import Phase, ProcessorStatus, RunReport
@@ -269,6 +269,9 @@ class Supervisor:
                 self._loop, self._is_starting = incarnation.loop, False
                 self._instruct()
             self.last_report = incarnation.loop.run()
+        except SightLostError as error:
+            # A consumer with nothing to do for longer than snapshots are kept; to start again is all it takes.
+            return self._failed(error, self._clock.monotonic_s() - started_s)
         except (ConfigurationError, StopError) as error:
             self._hold(error)
         except Exception as error:

@@ -42,9 +42,11 @@ from consumers.ports import ControlStore, Observer, ProgressReader, Sink, Source
 from consumers.processor import Processor, ProcessorConfig
 from consumers.retry import RetryPolicy
 from consumers.stages.curate import VideoCurator
+from consumers.stages.decoder import choose_decoder
 from schemas.shards import Shard
+from service.members import Member, lease_name
 from service.models import WithLocalModels, model_pools
-from service.settings import Settings
+from service.settings import AUTO, Settings
 
 
 def catalog_config(settings: Settings) -> CatalogConfig:
@@ -84,8 +86,38 @@ def create_tables(settings: Settings, *, create_warehouse: bool) -> CreatedTable
 
 
 def shard(settings: Settings) -> Shard:
-    """Return which part of the rows this process does."""
+    """Return which part of the rows this process does.
+
+    Raises:
+        ConfigurationError: it follows the number of processes, and only a running service knows.
+    """
+    if settings.consumer.member is not None:
+        raise ConfigurationError(
+            f"setting consumer.shard: is {settings.consumer.shard}, and this command needs a fixed one: give "
+            "SLUICE_CONSUMER__SHARD as i/n, or ask the running service (SLUICE_URL and SLUICE_TOKEN)"
+        )
     return Shard.parse(settings.consumer.shard)
+
+
+def with_shard(settings: Settings, part: Shard) -> Settings:
+    """Return ``settings`` for a process that does ``part``."""
+    return settings.model_copy(update={"consumer": settings.consumer.model_copy(update={"shard": str(part)})})
+
+
+def member(settings: Settings) -> Member:
+    """Return the member of a consumer that this process is, where the number of shards follows the processes.
+
+    Raises:
+        ConfigurationError: the number of shards is fixed, the raw table cannot be shared, or a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    config, index = catalog_config(settings), settings.consumer.member
+    if index is None:
+        raise ConfigurationError(f"setting consumer.shard: is {settings.consumer.shard}; members have i/{AUTO}")
+    protector(config, settings.tables.raw, settings.consumer.id, Shard(index, index + 1))
+    rescaler = Rescaler(config, table_names(settings), settings.consumer.id)
+    leases = PaimonLeases(config, settings.tables.control)
+    return Member(settings.consumer.id, index, rescaler, leases, SystemClock())
 
 
 def allow_list(settings: Settings) -> AllowList:
@@ -105,6 +137,8 @@ def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:
         SystemClock(),
         staging=staging,
         max_waiting_clips=settings.pool.max_waiting_clips,
+        # Chosen in the worker: what it can decode with is a matter of its machine.
+        choose_decoder=partial(choose_decoder, settings.pool.decoder),
     )
 
 
@@ -122,9 +156,13 @@ def lease(
         ConfigurationError: the control table is missing.
         StoreUnavailableError: the store did not answer.
     """
-    part = shard(settings)
-    name = f"{settings.consumer.id}.{part.index}of{part.count}"
-    what = f"consumer {settings.consumer.id}" + ("" if part.is_whole else f", shard {part}")
+    consumer, index = settings.consumer.id, settings.consumer.member
+    if index is not None:
+        name, what = lease_name(consumer, index), f"consumer {consumer}, member {index}"
+    else:
+        part = shard(settings)
+        name = f"{consumer}.{part.index}of{part.count}"
+        what = f"consumer {consumer}" + ("" if part.is_whole else f", shard {part}")
     leases = PaimonLeases(catalog_config(settings), settings.tables.control)
     keeper = LeaseKeeper(leases.of(name), what, SystemClock(), on_wait=on_wait)
     keeper.acquire(take_over=take_over)

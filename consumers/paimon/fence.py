@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumers.errors import FencedError, StopError
+from consumers.errors import FencedError, SightLostError, StopError
 from schemas.positions import Position
 from schemas.shards import EVERYTHING, WHOLE, Shard, Share, bases_from_json, bases_to_json
 from schemas.tables import (
@@ -193,7 +193,8 @@ class Fence:
         """Look at every snapshot since the last one seen, newest first.
 
         Raises:
-            FencedError: another incarnation has committed, or may have: snapshots in between have expired unseen.
+            FencedError: another incarnation has committed.
+            SightLostError: it may have, for snapshots in between have expired unseen.
             StopError: the table was set back to an earlier snapshot, or a marker is damaged.
             AlreadyPublishedError: the commit under way is in the table.
         """
@@ -217,7 +218,7 @@ class Fence:
                 "twice"
             )
         if walk.marker is None and not walk.is_complete:
-            raise FencedError(
+            raise SightLostError(
                 f"consumer {self._consumer}: snapshots of table {self._table_name} since {self._seen_id} expired "
                 "before they were seen, so another copy may have taken over; start it again to recover the position"
             )

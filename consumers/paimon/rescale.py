@@ -14,7 +14,7 @@ from typing import Any
 from consumers.errors import ConfigurationError, FencedError, StopError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.committer import TableCommitter
-from consumers.paimon.fence import Division, Fence, Marker, read_division
+from consumers.paimon.fence import Division, Fence, Marker, newest_marker, read_division
 from consumers.paimon.recovery import MAX_SNAPSHOTS_WALKED, Recovery, Standing, standing_of
 from consumers.paimon.tables import TableNames
 from schemas.positions import Position
@@ -61,6 +61,17 @@ class Rescaler:
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
 
+    def counts(self) -> tuple[int | None, int | None]:
+        """Return the number of shards by ledger and curated table; None where no marker is left, or never was one.
+
+        They differ where a rescale was cut off in between.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(f"consumer {self._consumer}"):
+            return self._count(self._ledger), self._count(self._curated)
+
     def rescale(self, count: int) -> RescaleReport:
         """Divide the consumer into ``count`` shards. Shards of the old division stop at their next commit.
 
@@ -89,6 +100,10 @@ class Rescaler:
             self._divide(self._ledger, first)
             old_count, watermark = self._divide(self._curated, first)
         return RescaleReport(old_count, count, watermark, has_changed=True)
+
+    def _count(self, table: Any) -> int | None:
+        walk = newest_marker(table.snapshot_manager(), self._consumer, _head(table), 0, MAX_SNAPSHOTS_WALKED)
+        return None if walk.marker is None else walk.marker.shard.count
 
     def _divide(self, table: Any, first: Shard) -> tuple[int, int]:
         """Publish the new division to ``table``; return the old number of shards there and the new watermark."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,12 +19,14 @@ from consumers.errors import ConfigurationError
 from consumers.lease import Holder
 from consumers.reports import EndReason, RunReport
 from schemas.control import DesiredState
+from schemas.shards import Shard
 from service import wiring
 from service.cli.options import ConfigOption, PoolOption
 from service.cli.output import JsonOption, err, out, print_json
 from service.cli.progress import LineObserver
+from service.members import Member
 from service.models import pinned
-from service.runtime import run_until_signalled, wait_for_signal
+from service.runtime import run_until_signalled, until_signal, wait_for_signal
 from service.settings import DEFAULT_PATH, Settings, load_settings
 
 EXIT_INCOMPLETE = 1
@@ -87,7 +92,8 @@ def _run(
 
     with wiring.lease(settings, take_over=take_over, on_wait=say_wait):
         if api and not until_caught_up:
-            report = _serve(settings, observer, lines, _folder(config))
+            serve = _serve_one if settings.consumer.member is None else _serve_member
+            report = serve(settings, observer, lines, _folder(config))
             if report is None:
                 lines.print("stopped; the consumer did not run", markup=False)
                 return
@@ -105,24 +111,60 @@ def _run(
 
 
 def _shard(settings: Settings) -> str:
+    if settings.consumer.member is not None:
+        return f", member {settings.consumer.member}"
     shard = wiring.shard(settings)
     return "" if shard.is_whole else f", shard {shard}"
 
 
-def _serve(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:
+def _serve_one(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:
+    report, _ = _serve(settings, observer, lines, folder, lambda: False)
+    return report
+
+
+def _serve_member(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:
+    """Serve as whichever shard this member has, one after the other, until a signal."""
+
+    def say_rest() -> None:
+        lines.print("there are fewer shards than processes; this one rests until it gets one", markup=False)
+
+    report = None
+    with until_signal() as is_over, closing(wiring.member(settings)) as member:
+        shard = member.wait_for_shard(is_over, say_rest)
+        member.start()
+        while shard is not None:
+            lines.print(f"this process does shard {shard}", markup=False)
+            is_over_for_now = partial(_has_another_shard, member, shard)
+            report, is_signalled = _serve(wiring.with_shard(settings, shard), observer, lines, folder, is_over_for_now)
+            if is_signalled:
+                break
+            shard = member.wait_for_shard(is_over, say_rest)
+    return report
+
+
+def _has_another_shard(member: Member, shard: Shard) -> bool:
+    return member.shard() != shard
+
+
+def _serve(
+    settings: Settings, observer: LineObserver, lines: Console, folder: Path, is_over: Callable[[], bool]
+) -> tuple[RunReport | None, bool]:
+    """Serve until a signal or until ``is_over``; return the consumer's report, and whether it was a signal."""
     # Importing the web server takes half a second that a run without it does not need.
     from service.control_plane import ControlPlane  # noqa: PLC0415
 
     plane = ControlPlane(settings, observer, folder)
+    is_signalled = True
     try:
         plane.start()
         lines.print(f"control plane {plane.url}, metrics {plane.metrics_url}", markup=False)
         if plane.new_tokens is not None:
             lines.print(f"tokens for it: {plane.new_tokens.handout} (hand them out, then delete it)", markup=False)
-        wait_for_signal()
+        is_signalled = wait_for_signal(is_over)
     finally:
-        report = plane.close()
-    return report
+        # What a former shard has in flight could not be committed any more.
+        report = plane.close() if is_signalled else plane.close(drain_timeout_s=0.0)
+    return report, is_signalled
 
 
 def _refuse_if_held(settings: Settings) -> None:

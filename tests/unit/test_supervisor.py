@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from consumers.clock import SystemClock
-from consumers.errors import ConfigurationError, FencedError, StoreUnavailableError
+from consumers.errors import ConfigurationError, FencedError, SightLostError, StoreUnavailableError
 from consumers.lag import ObservedState
 from consumers.processor import Processor, ProcessorConfig
 from consumers.reports import RunReport
@@ -174,6 +174,13 @@ def test_superseded_copy_stops_and_stays_down(life: Life, supervise: Make) -> No
     wait_for(lambda: supervisor.status().is_superseded)
     wait_for(lambda: observed(supervisor) is ObservedState.STOPPED)
     assert life.num_built == 1
+
+
+def test_consumer_that_slept_past_the_expiry_of_snapshots_is_started_again(life: Life, supervise: Make) -> None:
+    life.errors = [SightLostError()]
+    supervisor = supervise()
+    wait_for(lambda: observed(supervisor) is ObservedState.RUNNING)
+    assert (supervisor.status().num_restarts, supervisor.status().is_superseded) == (1, False)
 
 
 def test_unexpected_error_ends_a_run_and_not_the_service(
