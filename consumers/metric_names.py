@@ -275,6 +275,16 @@ STAGE_CPU_SECONDS = Metric(
     unit="seconds",
     values=_STAGES,
 )
+DECODED_VIDEOS = Metric(
+    "sluice_decoded_videos_total",
+    "counter",
+    "Videos by what decoded them; one that NVDEC gave up counts for the CPU.",
+    "Stages",
+    ("consumer", "decoder"),
+    unit="videos",
+    values=(("cpu",), ("nvdec",)),
+    exploration_only=True,
+)
 DECODE_COST_RATIO = Metric(
     "sluice_decode_cost_ratio",
     "histogram",

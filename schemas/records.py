@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from fractions import Fraction
+from typing import Literal
 
 from schemas.positions import OffsetRange
 
@@ -230,6 +231,10 @@ class Failure:
     message: str
 
 
+DecoderKind = Literal["cpu", "nvdec"]
+"""What decoded a video: the CPU, or the video decoder of an NVIDIA GPU."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
     """What decoding found out about a video. Width and height are as displayed, after rotation."""
@@ -244,6 +249,7 @@ class MediaInfo:
     num_corrupt_frames: int
     rotation_degrees: int
     has_audio: bool
+    decoder: DecoderKind = "cpu"
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ class ConsumerTelemetry:
         if outcome.media is not None:
             duration_s = outcome.media.duration_s
             self._count(names.VIDEO_SECONDS, amount=duration_s)
+            self._count(names.DECODED_VIDEOS, outcome.media.decoder)
             self._count(names.CORRUPT_FRAMES, amount=outcome.media.num_corrupt_frames)
         for timing in outcome.timings:
             self._observe(names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)

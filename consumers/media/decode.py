@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, cast
+from typing import BinaryIO, ClassVar, cast
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -30,7 +31,7 @@ from consumers.media.guard import GuardedStream
 from consumers.media.timeline import Timeline
 from consumers.media.unreadable import explain_unreadable
 from schemas.profile import Limits
-from schemas.records import Stage
+from schemas.records import DecoderKind, Stage
 
 BUFFER_BYTES = 1024 * 1024
 """How much libav reads at once: less costs round trips to a store, more re-reads what lies around an index."""
@@ -48,12 +49,13 @@ _FALLBACK_RATE = 25.0
 _ATTACHED_PICTURE = "attached_pic"
 
 
-def open_video(stream: BinaryIO, limits: Limits) -> tuple[InputContainer, VideoStream]:
+def open_video(stream: BinaryIO, limits: Limits, hwaccel: HWAccel | None = None) -> tuple[InputContainer, VideoStream]:
     """Open the container and pick the video stream: the first that can be decoded and is no cover picture.
 
     Args:
-        stream: seekable. An exception out of its ``read`` comes out of here unchanged.
+        stream: seekable, at its beginning. An exception out of its ``read`` comes out of here unchanged.
         limits: ``max_pixels`` also bounds what libav allocates while it probes.
+        hwaccel: hardware to decode with; None is the CPU.
 
     Returns:
         The container, for the caller to close, and its stream, set to one decode thread.
@@ -73,6 +75,7 @@ def open_video(stream: BinaryIO, limits: Limits) -> tuple[InputContainer, VideoS
             options={"format_whitelist": CONTAINER_FORMATS, "max_pixels": max_pixels},
             metadata_errors="replace",
             buffer_size=BUFFER_BYTES,
+            hwaccel=hwaccel,
         )
     except (av.FFmpegError, ValueError) as error:
         # Memory does not suffice here where a damaged header asks for absurd amounts of it.
@@ -162,20 +165,23 @@ class VideoDecoder:
     """Decodes one video from beginning to end.
 
     Args:
-        stream: seekable; stays the caller's to close.
+        stream: seekable, at its beginning; stays the caller's to close.
         limits: bounds on pixels and duration.
         deadline: checked at every read and every packet.
+        hwaccel: for subclasses that decode with hardware.
 
     Raises:
         VideoError: as :func:`open_video`, and whatever error the stream's ``read`` raised.
     """
 
-    def __init__(self, stream: BinaryIO, limits: Limits, deadline: Deadline) -> None:
+    kind: ClassVar[DecoderKind] = "cpu"
+
+    def __init__(self, stream: BinaryIO, limits: Limits, deadline: Deadline, *, hwaccel: HWAccel | None = None) -> None:
         self._limits = limits
         self._deadline = deadline
         self._guard = GuardedStream(stream, lambda: deadline.check(Stage.DECODE))
         try:
-            self._container, self._stream = open_video(cast(BinaryIO, self._guard), limits)
+            self._container, self._stream = open_video(cast(BinaryIO, self._guard), limits, hwaccel)
         except Exception:
             self._guard.raise_if_failed()
             raise
@@ -245,24 +251,21 @@ class VideoDecoder:
         self._container.close()
 
     def _images(self) -> Iterator[VideoFrame]:
-        context = self._stream.codec_context
         for packet in self._packets():
-            try:
-                images = context.decode(packet)
-            except MemoryError:
-                # libav's is an FFmpegError as well, and says nothing about the video.
-                raise
-            except av.FFmpegError:
-                self._note_damage()
-                continue
-            yield from images
+            yield from self._decode(packet)
+        yield from self._decode(None)
+
+    def _decode(self, packet: Packet[Stream] | None) -> list[VideoFrame]:
+        """Return what decoding a packet gives, or at the end (None) what the decoder still holds."""
         try:
-            images = context.decode(None)
+            return self._stream.codec_context.decode(packet)
         except MemoryError:
+            # libav's is an FFmpegError as well, and says nothing about the video.
             raise
         except av.FFmpegError:
-            return
-        yield from images
+            if packet is not None:
+                self._note_damage()
+            return []
 
     def _packets(self) -> Iterator[Packet[Stream]]:
         errors_in_a_row = 0

@@ -19,16 +19,18 @@ from consumers.errors import (
     out_of_memory,
 )
 from consumers.media.cut import ClipCutter
+from consumers.media.nvdec import NvdecGaveUpError
 from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
 from consumers.models.calls import ClipModels, ModelUnavailableError
 from consumers.ports import BlobOpener, ClipStaging, Clock
 from consumers.stages.base import ClipEvidence
+from consumers.stages.decoder import ON_CPU, DecoderChoice
 from consumers.stages.delivery import ClipDelivery
 from consumers.stages.desk import ClipDesk
 from consumers.stages.meter import StageMeter
 from consumers.stages.pipeline import JUDGING_STAGES, StagePlan, Verdict, plan_stages
-from consumers.stages.single_pass import SinglePass
+from consumers.stages.single_pass import OpenDecoder, SinglePass
 from schemas.profile import Limits, Profile, clip_id
 from schemas.records import (
     ClipOutcome,
@@ -69,6 +71,10 @@ class VideoCurator:
         max_waiting_clips: clips of one video that may be with the models at once, 1 or more.
         plan: makes the stages that judge the clips of one video.
         staging: takes clips that are too large for the outcome; None keeps all of them there.
+        choose_decoder: called once, here; says how to decode.
+
+    Raises:
+        ConfigurationError: the decoder that is asked for is not to be had here.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class VideoCurator:
         max_waiting_clips: int = 8,
         plan: Planner = plan_stages,
         staging: ClipStaging | None = None,
+        choose_decoder: Callable[[], DecoderChoice] = lambda: ON_CPU,
     ) -> None:
         self._opener = opener
         self._profile = profile
@@ -91,6 +98,7 @@ class VideoCurator:
         self._staging = staging
         self._desk = ClipDesk(max_waiting_clips)
         self._fingerprint = profile.fingerprint
+        *self._hardware, self._cpu = choose_decoder().ways
 
     def process(self, task: VideoTask) -> VideoOutcome:
         """Return what became of the video of ``task``; raises nothing but what ends the process."""
@@ -127,16 +135,26 @@ class VideoCurator:
         if run.reader.size_bytes > self._limits.max_bytes:
             raise TooManyBytesError(f"{run.reader.size_bytes} bytes, the limit is {self._limits.max_bytes}")
         run.stage = Stage.DECODE
-        kept = self._pass(video, run, run.reader)
+        kept = self._decode(video, run, run.reader)
         if kept:
             run.stage = Stage.CUT
             self._cut(run, run.reader, kept)
         if run.reader.failure is not None:
             raise run.reader.failure
 
-    def _pass(self, video: RawVideo, run: _Run, reader: RangeReader) -> list[_Kept]:
-        """Decode and judge; return what has to be cut."""
-        one_pass = SinglePass(cast(BinaryIO, reader), self._profile, self._limits, run.deadline)
+    def _decode(self, video: RawVideo, run: _Run, reader: RangeReader) -> list[_Kept]:
+        """Decode and judge, all of it in the one way or all of it in the other; return what has to be cut."""
+        for way in self._hardware:
+            try:
+                return self._pass(video, run, reader, way)
+            except NvdecGaveUpError as error:
+                logger.info("video %s is begun again on the CPU: %s", video.video_id, error)
+                run.begin_again()
+                reader.seek(0)
+        return self._pass(video, run, reader, self._cpu)
+
+    def _pass(self, video: RawVideo, run: _Run, reader: RangeReader, way: OpenDecoder) -> list[_Kept]:
+        one_pass = SinglePass(cast(BinaryIO, reader), self._profile, self._limits, run.deadline, way)
 
         def plan() -> StagePlan:
             return self._plan(self._profile, one_pass.media, self._models, run.deadline)
@@ -218,6 +236,10 @@ class _Run:
         self.delivery = delivery
         self.reader: RangeReader | None = None
         self.stage = Stage.OPEN
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Forget what a pass over the video has found out."""
         self.media: MediaInfo | None = None
         self.clips: list[ClipOutcome] = []
         self.meters = {stage: StageMeter(stage) for stage in (*JUDGING_STAGES, Stage.CUT)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from consumers.clock import Deadline
@@ -15,27 +15,39 @@ from consumers.stages.view import FrameView
 from schemas.profile import Limits, Profile
 from schemas.records import MediaInfo, Stage, StageTiming
 
+OpenDecoder = Callable[[BinaryIO, Limits, Deadline], VideoDecoder]
+"""A way to decode: :class:`~consumers.media.decode.VideoDecoder` itself is the one on the CPU."""
+
 
 class SinglePass:
     """Decodes a video once and yields the evidence of each clip as soon as the clip has ended.
 
     Args:
-        stream: seekable, positioned anywhere; stays the caller's to close.
+        stream: seekable, at its beginning; stays the caller's to close.
         profile: parameters of scenes, frames and motion.
         limits: bounds on pixels and duration.
         deadline: checked at every read and every packet.
+        open_decoder: what decodes.
 
     Raises:
+        NvdecGaveUpError: the way of decoding is NVDEC's, and not for this video.
         VideoError: the subclass that says what is wrong with the object, its container or its streams; or the error
             that the stream's ``read`` raised. Raised here or, for what only decoding shows, by :meth:`clips`.
     """
 
-    def __init__(self, stream: BinaryIO, profile: Profile, limits: Limits, deadline: Deadline) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        profile: Profile,
+        limits: Limits,
+        deadline: Deadline,
+        open_decoder: OpenDecoder = VideoDecoder,
+    ) -> None:
         self._profile = profile
         self._decode_meter = StageMeter(Stage.DECODE)
         self._scene_meter = StageMeter(Stage.SCENE)
         with self._decode_meter:
-            self._decoder = VideoDecoder(stream, limits, deadline)
+            self._decoder = open_decoder(stream, limits, deadline)
         self._tools = PassTools(profile, self._decoder.fps, self._decoder.time_base)
         self._scorer = SceneScorer()
         self._cuts = CutFinder(profile.scene, self._decoder.fps)
@@ -71,6 +83,7 @@ class SinglePass:
             num_corrupt_frames=decoder.num_damaged,
             rotation_degrees=0 if self._first is None else self._first.rotation_degrees,
             has_audio=decoder.has_audio,
+            decoder=decoder.kind,
         )
 
     @property

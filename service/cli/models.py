@@ -1,21 +1,28 @@
-"""``sluice models``: are the configured models there, and do they run?"""
+"""``sluice models``: are the configured models there, do they run, and what would decode videos here?"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
+from consumers.stages.decoder import choose_decoder
 from schemas.models import ModelsParams
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
 from service.models import missing_packages
 from service.settings import load_settings
+
+if TYPE_CHECKING:
+    from consumers.models.check import ModelCheck
+
+_NONE = "No models are configured: the weight-free built-ins serve. See [profile.models] in the settings."
 
 
 def register(app: typer.Typer) -> None:
@@ -27,15 +34,25 @@ def register(app: typer.Typer) -> None:
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Resolve, load and run each configured model once; say device, dtype, memory and milliseconds."""
-    models = load_settings(config).profile.models
-    if models is None or models == ModelsParams():
-        _say_none(as_json)
-        return
-    checks = _implementation().check_models(models, SystemClock())
+    """Resolve, load and run each configured model once; say device, dtype, memory and milliseconds.
+
+    Says as well what would decode videos on this machine, after the same probe as in a worker.
+    """
+    settings = load_settings(config)
+    models, decoder = settings.profile.models, choose_decoder(settings.pool.decoder).summary
+    has_models = models is not None and models != ModelsParams()
+    checks = _implementation().check_models(models, SystemClock()) if has_models else []
     if as_json:
-        print_json({"models": [asdict(item) for item in checks]})
+        print_json({"models": [asdict(item) for item in checks], "decoder": decoder})
         return
+    if has_models:
+        _print_checks(checks)
+    else:
+        out.print(_NONE)
+    out.print(f"Decoder of videos on this machine: {decoder}", markup=False)
+
+
+def _print_checks(checks: Sequence[ModelCheck]) -> None:
     columns = ("stage", "model", "revision", "device", "dtype", "memory", "load s", "first ms", "run ms", "answer")
     rows = [
         (
@@ -63,7 +80,10 @@ def pull(
     """Fetch the configured models from the hub into DIRECTORY, for machines without a network."""
     models = load_settings(config).profile.models
     if models is None or models == ModelsParams():
-        _say_none(as_json)
+        if as_json:
+            print_json({"models": []})
+        else:
+            out.print(_NONE)
         return
     pulled = _implementation().pull_models(models, directory)
     if as_json:
@@ -80,10 +100,3 @@ def _implementation() -> ModuleType:
     except ModuleNotFoundError as error:
         raise ConfigurationError(missing_packages(error)) from error
     return implementation
-
-
-def _say_none(as_json: bool) -> None:
-    if as_json:
-        print_json({"models": []})
-    else:
-        out.print("No models are configured: the weight-free built-ins serve. See [profile.models] in the settings.")

@@ -1,3 +1,4 @@
+import ctypes
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +52,20 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_check_without_models_says_that_the_built_ins_serve(app: typer.Typer, tmp_path: Path) -> None:
     config = settings(tmp_path, '[profile]\nmodels = "none"\n')
     assert "built-ins serve" in run(app, "check", "--config", config)
-    assert json.loads(run(app, "check", "--json", "--config", config)) == {"models": []}
+    assert json.loads(run(app, "check", "--json", "--config", config))["models"] == []
+
+
+def test_check_says_what_would_decode_videos_here_and_refuses_what_cannot(app: typer.Typer, tmp_path: Path) -> None:
+    config = settings(tmp_path, "")
+    assert 'Decoder of videos on this machine: cpu (pool.decoder = "cpu")' in " ".join(
+        run(app, "check", "--config", config).split()
+    )
+    config = settings(tmp_path, '[pool]\ndecoder = "nvdec"\n')
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        with pytest.raises(ConfigurationError, match="cannot use it: no NVIDIA driver was found"):
+            run(app, "check", "--config", config)
 
 
 def test_check_loads_and_runs_every_configured_model(app: typer.Typer, tmp_path: Path) -> None:

@@ -107,6 +107,8 @@ def test_finished_video_is_counted_with_rejections_volume_and_stage_cost(
     assert value(telemetry, "sluice_video_seconds_total") == 20
     assert value(telemetry, "sluice_source_read_bytes_total") == 1234
     assert value(telemetry, "sluice_corrupt_frames_total") == 3
+    assert value(telemetry, "sluice_decoded_videos_total", decoder="cpu") == 1
+    assert value(telemetry, "sluice_decoded_videos_total", decoder="nvdec") == 0
     assert value(telemetry, "sluice_stage_duration_seconds_sum", stage="decode") == 1.5
     assert value(telemetry, "sluice_stage_cpu_seconds_total", stage="motion_filter") == pytest.approx(0.1)
     assert value(telemetry, "sluice_stage_items_in_total", stage="motion_filter") == 3
