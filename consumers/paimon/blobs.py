@@ -12,7 +12,7 @@ from pypaimon.common.options import Options
 
 from consumers.errors import BadReferenceError, ObjectNotFoundError, ObjectUnavailableError
 from consumers.media.allow_list import local_path
-from consumers.paimon.s3 import limit_patience
+from consumers.paimon.s3_file_io import lean
 from schemas.records import WHOLE_OBJECT, BlobReference
 
 _REMOTE_SCHEMES = frozenset({"s3", "s3a", "s3n", "oss", "gs", "hdfs"})
@@ -82,8 +82,7 @@ class PaimonBlobOpener:
             raise BadReferenceError(f"{uri}: objects at {parsed.scheme}:// cannot be read by range")
         key = (parsed.scheme, parsed.netloc)
         if key not in self._file_ios:
-            self._file_ios[key] = FileIO.get(uri, Options(self._options))
-            limit_patience(self._file_ios[key])
+            self._file_ios[key] = lean(FileIO.get(uri, Options(self._options)))
         remote = self._file_ios[key].new_input_stream(uri)
         return remote, remote.seek(0, io.SEEK_END)
 

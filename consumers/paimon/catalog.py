@@ -15,7 +15,8 @@ from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableN
 
 from consumers.errors import ConfigurationError, SluiceError, StoreUnavailableError
 from consumers.paimon.rest import is_rest, open_rest
-from consumers.paimon.s3 import check_bucket, is_s3, limit_patience
+from consumers.paimon.s3 import check_bucket, is_s3
+from consumers.paimon.s3_file_io import lean
 
 WAREHOUSE = "warehouse"
 _SECRET_WORDS = ("secret", "key", "token", "password", "credential")
@@ -82,7 +83,7 @@ def open_catalog(config: CatalogConfig, *, create: bool = False) -> Any:
         check_bucket("warehouse", config.warehouse, config.options)
     try:
         catalog = CatalogFactory.create(dict(config.options))
-        limit_patience(getattr(catalog, "file_io", None))
+        catalog.file_io = lean(catalog.file_io)
     except Exception as error:
         raise ConfigurationError(f"warehouse {config.warehouse}: cannot be opened: {_one_line(error)}") from error
     return catalog
@@ -112,15 +113,12 @@ def load_table(catalog: Any, config: CatalogConfig, name: str) -> Any:
     full_name = f"{config.database}.{name}"
     with store_errors(f"table {full_name}"):
         try:
-            table = catalog.get_table(full_name)
+            return catalog.get_table(full_name)
         except (TableNotExistException, DatabaseNotExistException) as error:
             raise ConfigurationError(
                 f"table {full_name} does not exist in warehouse {config.warehouse}: create it with 'sluice init', "
                 "or name another table in the settings"
             ) from error
-        if is_rest(config.options):
-            limit_patience(table.file_io)
-        return table
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from pypaimon.catalog.rest.rest_catalog_loader import RESTCatalogLoader
 from pypaimon.common.options import Options
 
 from consumers.errors import ConfigurationError, StoreUnavailableError
+from consumers.paimon.s3_file_io import lean
 
 # By itself pypaimon's client waits 3 minutes for an answer, deaf to a stop; these constants are how it is told.
 HttpClient._CONNECT_TIMEOUT_SECONDS = 5
@@ -65,6 +66,10 @@ class _Catalog(RESTCatalog):  # type: ignore[misc]
     def catalog_loader(self) -> Any:
         """Return a loader of this very catalog."""
         return _Loader(self)
+
+    def file_io_from_options(self, table_path: str) -> Any:
+        """Return the file system of a table's files."""
+        return lean(super().file_io_from_options(table_path))
 
 
 class _Loader(RESTCatalogLoader):  # type: ignore[misc]

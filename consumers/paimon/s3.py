@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlparse
 
 import obstore
 from obstore.exceptions import InvalidPathError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
-from pyarrow.fs import S3FileSystem
-from pypaimon.filesystem.pyarrow_file_io import PyArrowFileIO
 
 from consumers.errors import ConfigurationError, StoreUnavailableError
 
@@ -155,20 +153,6 @@ def check_bucket(what: str, location: str, options: Mapping[str, str]) -> None:
     except Exception as error:
         raise StoreUnavailableError(f"{where} did not answer: {explain(error)}") from error
     _known_buckets.add(known)
-
-
-def limit_patience(file_io: Any) -> None:
-    """Have pypaimon's file system give up on S3 after seconds; by itself it tries for minutes, deaf to a stop.
-
-    Does nothing to file systems of other stores.
-    """
-    if isinstance(file_io, PyArrowFileIO) and isinstance(file_io.filesystem, S3FileSystem) and not file_io._is_oss:
-        retries = file_io._create_s3_retry_config(max_attempts=5, request_timeout=20, connect_timeout=5)
-        file_io._create_s3_retry_config = lambda: retries
-        try:
-            file_io.filesystem = file_io._initialize_s3_fs()
-        finally:
-            del file_io._create_s3_retry_config
 
 
 def explain(error: Exception) -> str:
