@@ -90,9 +90,9 @@ class LagOut(_Out):
     is_exact: bool = Field(description="False: the row's snapshot has expired, so it is at least so old.")
     retention_headroom_s: float | None = Field(
         description="Seconds until the snapshot of the oldest uncommitted change may expire by the raw table's own "
-        "rules (snapshot.time-retained, snapshot.num-retained.min and .max). Null where nothing is lost by that (tables "
-        "with row ids, whose rows outlive their snapshots), with nothing uncommitted, and where only snapshots that have "
-        "not come yet could push it out."
+        "rules (snapshot.time-retained, snapshot.num-retained.min and .max). Null where nothing is lost by that "
+        "(tables with row ids: their rows outlive snapshots), with nothing uncommitted, and where only "
+        "snapshots that have not come yet could push it out."
     )
     head_offset: int
     head_snapshot_id: int | None
@@ -328,9 +328,13 @@ class ReplayIn(_In):
 
 
 class ReplayOut(_Out):
-    """How many dead letters are processed again once the consumer has drained; an event says when."""
+    """How many dead letters are processed again once the consumer has drained; an event says when.
+
+    ``num_of_other_shards`` more match, and are left alone: the processes that do those shards have to be asked.
+    """
 
     num_accepted: int
+    num_of_other_shards: int = 0
 
 
 class AuditOut(_Out):
@@ -362,6 +366,15 @@ class TrailOut(_Out):
     detail: dict[str, str]
 
 
+class ClipLink(_Out):
+    """Where one curated clip is."""
+
+    clip_id: str
+    row_id: int = Field(description="In the curated table.")
+    media_url: str | None = Field(description="Null where only a reference is kept.")
+    thumbnail_url: str | None
+
+
 class VideoStory(_Out):
     """One video's whole story."""
 
@@ -372,15 +385,12 @@ class VideoStory(_Out):
     landed_at: datetime | None
     status: str = Field(description="waiting, in_flight, curated, rejected, failed, or deleted.")
     runs: list[dict[str, Any]] = Field(description="Its ledger rows: spans, scores, verdicts, timings, attempts.")
+    clips: list[ClipLink] = Field(description="Those of its clips that are in the curated table.")
 
 
-class ClipOut(_Out):
+class ClipOut(ClipLink):
     """One curated clip, without its bytes."""
 
-    clip_id: str
-    row_id: int = Field(description="In the curated table; the cursor of pages.")
-    media_url: str | None
-    thumbnail_url: str | None
     values: dict[str, Any] = Field(description="Every column of the curated table but the bytes.")
 
 

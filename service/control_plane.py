@@ -75,7 +75,12 @@ class ControlPlane:
         self._closing.callback(metrics.close)
         self.metrics_url = f"http://{api.metrics_host}:{metrics.port}/metrics"
         self.host = self._build_host(control)
-        self._operations = Operations(self.host, library, drain_timeout_s=settings.consumer.drain_timeout_s)
+        self._operations = Operations(
+            self.host,
+            library,
+            drain_timeout_s=settings.consumer.drain_timeout_s,
+            shard=wiring.shard(settings),
+        )
         services = Services(
             host=self.host,
             operations=self._operations,

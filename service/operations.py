@@ -7,7 +7,7 @@ import logging
 import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from consumers.errors import SluiceError
@@ -15,6 +15,7 @@ from consumers.lag import ObservedState
 from consumers.paimon.reposition import Move
 from consumers.paimon.story import LetterFilter
 from schemas.control import AuditEntry, Desired, DesiredState
+from schemas.shards import WHOLE, Shard
 from service.host import Host, HostedConsumer
 from service.library import Library
 
@@ -40,6 +41,14 @@ class Operator:
     origin: str
 
 
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """Dead letters that are processed again, and those that match as well and are other processes' to do."""
+
+    num_accepted: int
+    num_of_other_shards: int
+
+
 class Operations:
     """Changes what is desired of consumers, and their positions. Thread-safe.
 
@@ -47,12 +56,14 @@ class Operations:
         host: the consumers.
         library: their positions and dead letters.
         drain_timeout_s: how long a consumer takes to drain at most.
+        shard: which part of the rows this process does.
     """
 
-    def __init__(self, host: Host, library: Library, *, drain_timeout_s: float) -> None:
+    def __init__(self, host: Host, library: Library, *, drain_timeout_s: float, shard: Shard = WHOLE) -> None:
         self._host = host
         self._library = library
         self._drain_timeout_s = drain_timeout_s
+        self._shard = shard
         self._lock = threading.Lock()
         self._replaying: set[str] = set()
         self._replays: list[threading.Thread] = []
@@ -161,7 +172,7 @@ class Operations:
         row_ids: list[int] | None,
         operator: Operator,
         reason: str | None,
-    ) -> int:
+    ) -> Replay:
         """Have dead letters processed again: the consumer drains, its position changes, and it goes on.
 
         Args:
@@ -172,28 +183,30 @@ class Operations:
             reason: why.
 
         Returns:
-            How many are processed again. They are once the consumer has drained, which an event tells.
+            How many there are. They are processed again once the consumer has drained, which an event tells.
 
         Raises:
             WrongStateError: another replay is under way.
             StoreUnavailableError: a table did not answer.
         """
-        letters = self._library.dead_letters(wanted or LetterFilter(), MAX_REPLAYED)
-        chosen = [int(row["source_row_id"]) for row in letters]
+        asked = wanted or LetterFilter()
         if row_ids is not None:
-            chosen = sorted(set(chosen) & set(row_ids))
-        if not chosen:
-            return 0
+            asked = replace(asked, row_ids=tuple(row_ids))
+        chosen = sorted(int(row["source_row_id"]) for row in self._library.all_dead_letters(asked, MAX_REPLAYED))
+        own = list(filter(self._shard.owns, chosen))
+        num_of_others = len(chosen) - len(own)
+        if not own:
+            return Replay(0, num_of_others)
         with self._lock:
             if consumer.consumer_id in self._replaying:
                 raise WrongStateError("another replay is under way; wait for its event, then try again")
-            detail = {"num_rows": str(len(chosen)), "rows": ",".join(map(str, chosen[:50]))}
+            detail = {"num_rows": str(len(own)), "rows": ",".join(map(str, own[:50]))}
             self._host.control.write(self._entry(consumer, "replay", operator, reason, detail))
             self._replaying.add(consumer.consumer_id)
-            thread = threading.Thread(target=self._replay, args=(consumer, chosen), name="replay", daemon=True)
+            thread = threading.Thread(target=self._replay, args=(consumer, own), name="replay", daemon=True)
             self._replays = [*(each for each in self._replays if each.is_alive()), thread]
             thread.start()
-        return len(chosen)
+        return Replay(len(own), num_of_others)
 
     def _replay(self, consumer: HostedConsumer, row_ids: list[int]) -> None:
         consumer.supervisor.suspend()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from consumers.errors import UriNotAllowedError
 from consumers.paimon.audit import AuditReport
-from consumers.paimon.clips import ClipBytes, ClipRecord
+from consumers.paimon.clips import ClipPlace, ClipRecord
 from consumers.paimon.raw_writer import RegisterReport
 from consumers.paimon.story import LetterFilter
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
@@ -20,6 +20,7 @@ from consumers.processor import Processor, ProcessorConfig
 from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
+from schemas.shards import WHOLE, Shard
 from service.activity import ConsumerActivity
 from service.api.app import create_app
 from service.api.security import Authenticator
@@ -119,17 +120,21 @@ class FakeLibrary:
     moves: list[FakeMove] = field(default_factory=list)
     registered: set[str] = field(default_factory=set)
 
-    def dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
+    def dead_letters(self, wanted: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        found = self.all_dead_letters(wanted, limit + 1)
+        return found[:limit], found[limit - 1]["source_row_id"] if len(found) > limit else None
+
+    def all_dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
         return [
             row
             for row in self.letters
             if (wanted.before_row_id is None or row["source_row_id"] < wanted.before_row_id)
-            and wanted.stage in (None, row["failure_stage"])
-            and wanted.error_class in (None, row["failure_class"])
+            and (wanted.row_ids is None or row["source_row_id"] in wanted.row_ids)
+            and wanted.admits(row)
         ][:limit]
 
-    def rejected(self, before: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
-        return [row for row in self.rejections if row["source_row_id"] < before][:limit], None
+    def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        return [row for row in self.rejections if before is None or row["source_row_id"] < before][:limit], None
 
     def audit(self) -> AuditReport | None:
         counts: dict[str, Any] = {item.name: 0 for item in fields(AuditReport)}
@@ -146,11 +151,19 @@ class FakeLibrary:
         found = [c for c in newest if query.admits(c.values)]
         return ClipList(found[:limit], found[limit - 1].row_id if len(found) > limit else None)
 
-    def clip(self, clip_id: str) -> ClipRecord | None:
+    def clip(self, clip_id: str, row_id: int | None = None) -> ClipRecord | None:
         return next((c for c in self.clip_list if c.values["clip_id"] == clip_id), None)
 
-    def clip_bytes(self, record: ClipRecord) -> ClipBytes:
-        return ClipBytes(MEDIA if record.row_id else None, b"jpeg" if record.row_id else None)
+    def clip_places(
+        self, source_row_id: int, clip_ids: Collection[str], landed_at: datetime, processed_at: datetime
+    ) -> dict[str, ClipPlace]:
+        return {str(c.values["clip_id"]): c.place for c in self.clip_list if c.values["clip_id"] in clip_ids}
+
+    def media(self, record: ClipRecord) -> bytes | None:
+        return MEDIA if record.row_id else None
+
+    def thumbnail(self, record: ClipRecord) -> bytes | None:
+        return b"jpeg" if record.row_id else None
 
     def register(self, uris: Sequence[str]) -> RegisterReport:
         for uri in uris:
@@ -205,7 +218,7 @@ class _Progress:
 class Service:
     """One service over fakes. Use it as a context manager to have its consumer run."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard: Shard = WHOLE) -> None:
         self.clock = FakeClock()
         self.control = FakeControlStore()
         self.library = FakeLibrary()
@@ -224,7 +237,7 @@ class Service:
         )
         expired = Token("former", Role.ADMIN, digest_of("expired-token-0123456789"), NOON.replace(year=2020))
         tokens = TokenStore([*(Token(r.word, r, digest_of(t)) for r, t in TOKENS.items()), expired])
-        self.operations = Operations(self.host, self.library, drain_timeout_s=0.1)
+        self.operations = Operations(self.host, self.library, drain_timeout_s=0.1, shard=shard)
         self.services = Services(
             host=self.host,
             operations=self.operations,

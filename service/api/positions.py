@@ -92,8 +92,11 @@ def get_dead_letters(
     before: Annotated[RowId | None, Query(description="Only rows below this one: `next_before` of a page.")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> DeadLetterPage:
-    """Videos that failed for good, the highest row id first."""
-    rows = services.library.dead_letters(LetterFilter(stage, error_class, before), limit + 1)
+    """Videos that failed for good, the highest row id first.
+
+    A page may be short where many rows had to be looked at.
+    """
+    rows, next_before = services.library.dead_letters(LetterFilter(stage, error_class, before), limit)
     items = [
         DeadLetterOut(
             row_id=row["source_row_id"],
@@ -106,9 +109,9 @@ def get_dead_letters(
             run=row["run"],
             processed_at=row["processed_at"],
         )
-        for row in rows[:limit]
+        for row in rows
     ]
-    return DeadLetterPage(items=items, next_before=items[-1].row_id if len(rows) > limit else None)
+    return DeadLetterPage(items=items, next_before=next_before)
 
 
 @router.get("/consumers/{consumer_id}/rejected")
@@ -120,8 +123,7 @@ def get_rejected(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> RejectedPage:
     """Videos of which no clip was kept, with the reasons, the highest row id first."""
-    head = services.library.head_offset()
-    rows, next_before = services.library.rejected(head if before is None else min(before, head), limit)
+    rows, next_before = services.library.rejected(before, limit)
     return RejectedPage(items=[_rejected(row) for row in rows], next_before=next_before)
 
 
@@ -132,12 +134,10 @@ def replay(consumer: ConsumerDep, services: ServicesDep, who: security.Operator,
         raise does_not_fit(["body: give row_ids, or stage and error_class, not both"])
     wanted = LetterFilter(body.stage, body.error_class)
     try:
-        num_accepted = services.operations.replay(
-            consumer, wanted, body.row_ids, Operator(who.actor, who.origin), body.reason
-        )
+        done = services.operations.replay(consumer, wanted, body.row_ids, Operator(who.actor, who.origin), body.reason)
     except WrongStateError as error:
         raise wrong_state(str(error)) from error
-    return ReplayOut(num_accepted=num_accepted)
+    return ReplayOut(num_accepted=done.num_accepted, num_of_other_shards=done.num_of_other_shards)
 
 
 @router.get("/consumers/{consumer_id}/audit", responses=declared(409))

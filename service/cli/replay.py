@@ -17,7 +17,7 @@ from consumers.paimon.story import LetterFilter
 from schemas.control import AuditEntry
 from service import wiring
 from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, out, print_json
+from service.cli.output import JsonOption, err, out, print_json
 from service.cli.remote import ConsumerOption, ReasonOption, Remote
 from service.settings import load_settings
 
@@ -108,7 +108,13 @@ def _replay_by_service(
                 f"{len(chosen)} dead letters match, and the service takes {_MAX_AT_ONCE} at once; choose fewer"
             )
         answer, _ = remote.request("POST", f"{path}/replay", body={"row_ids": chosen, "reason": reason})
-        return int(answer["num_accepted"])
+    if answer["num_of_other_shards"]:
+        err.print(
+            f"{answer['num_of_other_shards']} more are of other shards: ask the processes that do those, with their "
+            "SLUICE_URL",
+            markup=False,
+        )
+    return int(answer["num_accepted"])
 
 
 def _replay_on_tables(
@@ -121,7 +127,7 @@ def _replay_on_tables(
     reason: str | None,
 ) -> int:
     settings = load_settings(config, {} if consumer is None else {"consumer": {"id": consumer}})
-    letters = wiring.story_reader(settings).dead_letters(LetterFilter(stage, error_class), _MAX_OFFLINE)
+    letters, _ = wiring.story_reader(settings).dead_letters(LetterFilter(stage, error_class), _MAX_OFFLINE)
     found = {int(letter["source_row_id"]): _aware(letter["processed_at"]) for letter in letters}
     chosen = _choose(found, named, bounds)
     if not chosen:

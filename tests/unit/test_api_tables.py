@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from schemas.positions import OffsetRange, Position
+from schemas.positions import OffsetRange
+from schemas.shards import Position, Shard
 from service.api.tokens import Role
 from tests.api_support import MEDIA, Service
 from tests.unit.test_supervisor import wait_for
@@ -97,7 +98,7 @@ async def test_replay_drains_the_consumer_moves_and_goes_on(service: Service) ->
     async with service.client(Role.OPERATE) as client:
         answer = await client.post(path, json={"row_ids": [3, 7, 9999], "reason": "codec installed"})
     assert answer.status_code == 202
-    assert answer.json() == {"num_accepted": 2}
+    assert answer.json() == {"num_accepted": 2, "num_of_other_shards": 0}
     wait_for(lambda: len(service.library.moves) == 1)
     assert list(service.library.position.missing(8)) == [OffsetRange(3, 4), OffsetRange(7, 8)]
     wait_for(lambda: observed(service) == "running")
@@ -107,9 +108,22 @@ async def test_replay_drains_the_consumer_moves_and_goes_on(service: Service) ->
 async def test_replay_of_all_that_match_and_of_nothing(service: Service) -> None:
     path = "/api/v1/consumers/films/dead-letters/replay"
     async with service.client(Role.OPERATE) as client:
-        assert (await client.post(path, json={"stage": "decode"})).json() == {"num_accepted": 0}
+        assert (await client.post(path, json={"stage": "decode"})).json()["num_accepted"] == 0
         assert (await client.post(path, json={"row_ids": [1], "stage": "open"})).status_code == 422
-        assert (await client.post(path, json={"error_class": "not_a_video"})).json() == {"num_accepted": 3}
+        assert (await client.post(path, json={"error_class": "not_a_video"})).json()["num_accepted"] == 3
+
+
+async def test_replay_by_one_shard_leaves_the_rows_of_others_and_says_how_many() -> None:
+    path = "/api/v1/consumers/films/dead-letters/replay"
+    with Service(Shard(0, 3)) as service:
+        async with service.client(Role.OPERATE) as client:
+            assert (await client.post(path, json={"row_ids": [1, 7]})).json() == {
+                "num_accepted": 0,
+                "num_of_other_shards": 2,
+            }
+            assert (await client.post(path, json={})).json() == {"num_accepted": 1, "num_of_other_shards": 2}
+        wait_for(lambda: len(service.library.moves) == 1)
+    assert list(service.library.position.missing(8)) == [OffsetRange(3, 4)]
 
 
 async def test_audit_says_what_it_found_and_that_another_is_under_way(service: Service) -> None:

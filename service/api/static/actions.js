@@ -43,7 +43,8 @@
     if (asked.ttl !== undefined && ttl.value) body.ttl_s = Number(ttl.value);
     try {
       const said = await send(asked.method, asked.url, body);
-      toast(said.num_accepted === 0 ? "There was nothing to replay: it may have been replayed already." : asked.done);
+      toast(said.num_of_other_shards ? "Another process does the shard of this video: replay it on that one's page."
+        : said.num_accepted === 0 ? "There was nothing to replay: it may have been replayed already." : asked.done);
     } catch (error) {
       toast(error.message, true);
     }
