@@ -10,7 +10,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from consumers.errors import ConfigurationError
 from consumers.models.base import Frame, ModelInfo
-from consumers.models.batching import BatchRunner
+from consumers.models.batching import BatchedModel
 from consumers.models.frames import score_frames
 from consumers.models.hub import Checkpoint, locate
 from consumers.models.loading import load_image_config, load_model
@@ -50,7 +50,7 @@ class AestheticModel(CLIPVisionModelWithProjection):
         return self.layers(embeddings).squeeze(-1)
 
 
-class AestheticScorer:
+class AestheticScorer(BatchedModel):
     """Rating / 10 per frame; nearly always within 0 to 1, and not clamped.
 
     Args:
@@ -61,10 +61,9 @@ class AestheticScorer:
     """
 
     def __init__(self, model: AestheticModel, preprocess: Preprocessor, info: ModelInfo, batch_size: int) -> None:
+        super().__init__(info, batch_size, Stage.AESTHETIC)
         self._model = model
         self._preprocess = preprocess
-        self._info = info
-        self._runner = BatchRunner(batch_size, Stage.AESTHETIC, f"model {info.model_id}")
 
     @classmethod
     def load(cls, params: AestheticModelParams, directory: str | None = None) -> AestheticScorer:
@@ -81,16 +80,6 @@ class AestheticScorer:
         preprocess = Preprocessor.from_config(load_image_config(checkpoint), checkpoint.model_id)
         model, info = load_model(checkpoint, AestheticModel, params, _config(checkpoint))
         return cls(model, preprocess, info, params.batch_size)
-
-    @property
-    def info(self) -> ModelInfo:
-        """Which weights answer."""
-        return self._info
-
-    @property
-    def batch_limit(self) -> int:
-        """Most frames in one forward pass as of now: the batch size, less where memory ran out."""
-        return self._runner.limit
 
     def score(self, clips: Sequence[Sequence[Frame]]) -> list[list[float]]:
         """Return for each clip the score of each frame."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from consumers.models.base import OutOfMemoryError
+from consumers.models.base import ModelInfo, OutOfMemoryError
 from schemas.records import Stage
 
 logger = logging.getLogger(__name__)
@@ -81,6 +81,30 @@ class BatchRunner:
         if len(results) != len(batch):
             raise ValueError(f"{len(results)} results for {len(batch)} items")
         return results, None
+
+
+class BatchedModel:
+    """What every model that runs here is: weights, and batches that fit beside them.
+
+    Args:
+        info: what is loaded.
+        batch_size: most items in one call of the model: frames for scorers, clips for captioners.
+        stage: that it serves.
+    """
+
+    def __init__(self, info: ModelInfo, batch_size: int, stage: Stage) -> None:
+        self._info = info
+        self._runner = BatchRunner(batch_size, stage, f"model {info.model_id}")
+
+    @property
+    def info(self) -> ModelInfo:
+        """Which weights answer."""
+        return self._info
+
+    @property
+    def batch_limit(self) -> int:
+        """Most items in one call as of now: the batch size, less where memory ran out."""
+        return self._runner.limit
 
 
 def _is_out_of_memory(error: Exception) -> bool:

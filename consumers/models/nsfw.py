@@ -10,7 +10,7 @@ from transformers import AutoModelForImageClassification
 
 from consumers.errors import ConfigurationError
 from consumers.models.base import Frame, ModelInfo
-from consumers.models.batching import BatchRunner
+from consumers.models.batching import BatchedModel
 from consumers.models.frames import score_frames
 from consumers.models.hub import locate
 from consumers.models.loading import load_image_config, load_model, refuse_custom_code
@@ -19,7 +19,7 @@ from schemas.models import NsfwModelParams
 from schemas.records import Stage
 
 
-class NsfwScorer:
+class NsfwScorer(BatchedModel):
     """Probability of the nsfw class per frame, 0 to 1: softmax over the classes, in float32.
 
     Args:
@@ -33,11 +33,10 @@ class NsfwScorer:
     def __init__(
         self, model: Any, preprocess: Preprocessor, class_index: int, info: ModelInfo, batch_size: int
     ) -> None:
+        super().__init__(info, batch_size, Stage.NSFW)
         self._model = model
         self._preprocess = preprocess
         self._class_index = class_index
-        self._info = info
-        self._runner = BatchRunner(batch_size, Stage.NSFW, f"model {info.model_id}")
 
     @classmethod
     def load(cls, params: NsfwModelParams, directory: str | None = None) -> NsfwScorer:
@@ -56,16 +55,6 @@ class NsfwScorer:
         class_index = find_class(checkpoint.config, params.label, checkpoint.model_id)
         model, info = load_model(checkpoint, AutoModelForImageClassification, params)
         return cls(model, preprocess, class_index, info, params.batch_size)
-
-    @property
-    def info(self) -> ModelInfo:
-        """Which weights answer."""
-        return self._info
-
-    @property
-    def batch_limit(self) -> int:
-        """Most frames in one forward pass as of now: the batch size, less where memory ran out."""
-        return self._runner.limit
 
     def score(self, clips: Sequence[Sequence[Frame]]) -> list[list[float]]:
         """Return for each clip the probability of each frame, 0 to 1."""

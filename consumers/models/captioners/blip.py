@@ -9,7 +9,7 @@ import torch
 from transformers import Blip2ForConditionalGeneration
 
 from consumers.models.base import Frame, ModelInfo, require_frames, spread
-from consumers.models.batching import BatchRunner
+from consumers.models.batching import BatchedModel
 from consumers.models.captioners.generation import Clip, caption_by_shape, deterministic, require_family
 from consumers.models.hub import locate
 from consumers.models.loading import load_image_config, load_model, load_tokenizer, refuse_custom_code
@@ -18,7 +18,7 @@ from schemas.models import CaptionerParams
 from schemas.records import Stage
 
 
-class BlipCaptioner:
+class BlipCaptioner(BatchedModel):
     """Captions by BLIP-2's language model, led by what the Q-Former saw.
 
     Kind ``blip2`` shows it the clip's middle frame; ``video_blip`` shows it the vision tokens of all frames, one after
@@ -35,12 +35,11 @@ class BlipCaptioner:
     def __init__(
         self, model: Any, tokenizer: Any, preprocess: Preprocessor, params: CaptionerParams, info: ModelInfo
     ) -> None:
+        super().__init__(info, params.batch_size, Stage.CAPTION)
         self._model = model
         self._tokenizer = tokenizer
         self._preprocess = preprocess
         self._max_frames = 1 if params.kind == "blip2" else params.max_frames
-        self._info = info
-        self._runner = BatchRunner(params.batch_size, Stage.CAPTION, f"model {info.model_id}")
         language = model.language_model
         self._prompt = self._prompt_ids(params.prompt)
         language.generation_config = deterministic(params.generation, language)
@@ -59,16 +58,6 @@ class BlipCaptioner:
         tokenizer = load_tokenizer(checkpoint)
         model, info = load_model(checkpoint, Blip2ForConditionalGeneration, params)
         return cls(model, tokenizer, preprocess, params, info)
-
-    @property
-    def info(self) -> ModelInfo:
-        """Which weights answer."""
-        return self._info
-
-    @property
-    def batch_limit(self) -> int:
-        """Most clips in one generation as of now: the batch size, less where memory ran out."""
-        return self._runner.limit
 
     def caption(self, clips: Sequence[Sequence[Frame]]) -> list[str]:
         """Return one caption per clip."""

@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from consumers.errors import ConfigurationError
 from consumers.models.base import Frame, ModelInfo, require_frames, spread
-from consumers.models.batching import BatchRunner
+from consumers.models.batching import BatchedModel
 from consumers.models.captioners.generation import Clip, caption_by_shape, deterministic, require_family
 from consumers.models.hub import locate
 from consumers.models.loading import load_image_config, load_model, load_tokenizer, refuse_custom_code
@@ -89,7 +89,7 @@ class PatchPreprocessor:
             ) from error
 
 
-class QwenVlCaptioner:
+class QwenVlCaptioner(BatchedModel):
     """Captions by a Qwen-VL that is shown the frames as images, in order.
 
     Args:
@@ -106,13 +106,12 @@ class QwenVlCaptioner:
     def __init__(
         self, model: Any, tokenizer: Any, preprocess: PatchPreprocessor, params: CaptionerParams, info: ModelInfo
     ) -> None:
+        super().__init__(info, params.batch_size, Stage.CAPTION)
         self._model = model
         self._tokenizer = tokenizer
         self._preprocess = preprocess
         self._request = params.prompt or _REQUEST
         self._max_frames = params.max_frames
-        self._info = info
-        self._runner = BatchRunner(params.batch_size, Stage.CAPTION, f"model {info.model_id}")
         model.generation_config = deterministic(params.generation, model)
         if not tokenizer.chat_template or self._conversation(2).count(_IMAGE_TOKEN) != 2:
             raise ConfigurationError(
@@ -134,16 +133,6 @@ class QwenVlCaptioner:
         tokenizer = load_tokenizer(checkpoint)
         model, info = load_model(checkpoint, _CLASSES[params.kind], params)
         return cls(model, tokenizer, preprocess, params, info)
-
-    @property
-    def info(self) -> ModelInfo:
-        """Which weights answer."""
-        return self._info
-
-    @property
-    def batch_limit(self) -> int:
-        """Most clips in one generation as of now: the batch size, less where memory ran out."""
-        return self._runner.limit
 
     def caption(self, clips: Sequence[Sequence[Frame]]) -> list[str]:
         """Return one caption per clip."""
