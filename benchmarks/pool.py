@@ -35,6 +35,7 @@ from consumers.clock import SystemClock
 from consumers.pool.embedded_ray import SINGLE_THREADED
 from consumers.pool.inline import InlinePool
 from consumers.pool.ray_serve import RayPoolConfig, RayServePool
+from consumers.pool_report import VideoProgress
 from consumers.ports import VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.testing import make_video
@@ -51,7 +52,7 @@ _IDLE_S = 10.0
 class NoOp:
     """A processor that does nothing."""
 
-    def process(self, task: VideoTask) -> VideoOutcome:
+    def process(self, task: VideoTask, progress: VideoProgress) -> VideoOutcome:
         """Return an outcome that is as empty as can be."""
         return VideoOutcome()
 

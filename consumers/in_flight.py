@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
 from consumers.breaker import Breaker, BreakerState, Evidence, evidence_of
+from consumers.errors import PoolLostError
 from consumers.ports import Clock, Observer, WorkerPool
 from consumers.retry import Decision, Final, RetryPolicy, Tally, cause_of
 from schemas.records import RawVideo, VideoOutcome, VideoTask
@@ -105,7 +106,11 @@ class InFlight:
         return None if is_due and not self._waiting else probe_s
 
     def ended(self, call: EndedCall) -> tuple[RawVideo, Final] | None:
-        """Return what became of the video whose call ended, or None when it is tried again."""
+        """Return what became of the video whose call ended, or None when it is tried again.
+
+        Raises:
+            PoolLostError: the pool has ended under us, with this call and all others.
+        """
         offset, future = call
         entry = self._entries[offset]
         ending: VideoOutcome | BaseException
@@ -113,6 +118,8 @@ class InFlight:
             ending = future.exception() or future.result()
         except CancelledError as cancelled:
             ending = cancelled
+        if isinstance(ending, PoolLostError):
+            raise ending
         evidence = evidence_of(ending)
         now_s = self._clock.monotonic_s()
         self._breaker.ended(offset, evidence, cause_of(ending), now_s)

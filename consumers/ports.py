@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import BinaryIO, Protocol
 
 from consumers.breaker import BreakerState
+from consumers.pool_report import PoolReport, VideoProgress
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
 from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRange, VideoOutcome, VideoTask
@@ -142,8 +143,13 @@ class Sink(Protocol):
 class VideoProcessor(Protocol):
     """What a worker does with one video. Built inside the worker, by a picklable factory."""
 
-    def process(self, task: VideoTask) -> VideoOutcome:
-        """Return what became of the video. Whatever is wrong with it is an outcome; this raises nothing of the kind."""
+    def process(self, task: VideoTask, progress: VideoProgress) -> VideoOutcome:
+        """Return what became of the video. Whatever is wrong with it is an outcome; this raises nothing of the kind.
+
+        Args:
+            task: the video.
+            progress: told where it stands.
+        """
         ...
 
 
@@ -166,7 +172,17 @@ class WorkerPool(Protocol):
     def submit(self, task: VideoTask) -> Future[VideoOutcome]:
         """Hand in one video; never blocks. Every future ends: with an outcome, or with :class:`WorkerDiedError`.
 
-        A video that cannot be processed is an outcome (``VideoOutcome.failure``), not an exception.
+        A video that cannot be processed is an outcome (``VideoOutcome.failure``), not an exception. A future that ends
+        with :class:`PoolLostError` says that the pool itself is gone, and so do all others: it is to be closed, and
+        another to be made.
+        """
+        ...
+
+    def report(self) -> PoolReport:
+        """Return where every video stands that is handed in and not ended, and what waits at each stage.
+
+        Costs nothing and never blocks: what workers elsewhere have told is a few seconds old at most. Without them,
+        and after :meth:`close`, it says less, and raises nothing.
         """
         ...
 
@@ -304,22 +320,6 @@ class RowOrigin:
     is_exact: bool
 
 
-class ProgressReader(Protocol):
-    """How far one consumer is, read from the tables alone: it tells the truth about a dead consumer, too.
-
-    Every call is a bounded number of metadata reads, whatever the backlog.
-    """
-
-    def head(self) -> SourceHead:
-        """Return the current end of the source.
-
-        Raises:
-            StoreUnavailableError: the store did not answer.
-        """
-        ...
-
-    def last_commit(self) -> CommitMark | None:
-        """Return the consumer's newest commit; None when it never committed or that has expired.
 @dataclass(frozen=True, slots=True)
 class Retention:
     """What a table's rules for expiring snapshots say about one that a consumer still needs.
@@ -343,6 +343,22 @@ class Retention:
     num_retained_max: int
 
 
+class ProgressReader(Protocol):
+    """How far one consumer is, read from the tables alone: it tells the truth about a dead consumer, too.
+
+    Every call is a bounded number of metadata reads, whatever the backlog.
+    """
+
+    def head(self) -> SourceHead:
+        """Return the current end of the source.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def last_commit(self) -> CommitMark | None:
+        """Return the consumer's newest commit; None when it never committed or that has expired.
 
         Raises:
             StoreUnavailableError: the store did not answer.
@@ -365,13 +381,6 @@ class Retention:
         """
         ...
 
-    def mean_bytes(self, offsets: OffsetRange) -> float | None:
-        """Return the mean object size of the first few rows in ``offsets``, None where no row tells its size.
-
-        Raises:
-            StoreUnavailableError: the store did not answer.
-        """
-        ...
     def retention(self, offset: int) -> Retention | None:
         """Return what becomes of the snapshot of ``offset``; None where rows outlive their snapshots.
 
@@ -380,3 +389,10 @@ class Retention:
         """
         ...
 
+    def mean_bytes(self, offsets: OffsetRange) -> float | None:
+        """Return the mean object size of the first few rows in ``offsets``, None where no row tells its size.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...

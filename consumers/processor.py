@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from consumers.breaker import Breaker, BreakerPolicy
 from consumers.commit_policy import CommitPolicy
 from consumers.committer import Committer
-from consumers.errors import BadReferenceError, BreakerOpenError
+from consumers.errors import BadReferenceError, BreakerOpenError, PoolLostError
 from consumers.in_flight import EndedCall, InFlight, source_bytes
 from consumers.intake import Intake
 from consumers.ports import Clock, Observer, Sink, Source, WorkerPool
@@ -179,6 +179,8 @@ class Processor:
             StoreUnavailableError: a store was away for longer than ``store_give_up_after_s``. Nothing is lost: the
                 next run starts from the last commit.
             BreakerOpenError: it was to catch up, and the breaker was open for as long.
+            PoolLostError: the workers are gone as a whole. What was finished is committed, the rest is left to the next
+                run with another pool, and held against no video.
         """
         started_s = self._clock.monotonic_s()
         while not self._committer.open():
@@ -196,7 +198,13 @@ class Processor:
             self._publish_status(intake)
             if reason is not None:
                 return self._report(reason, intake.head_offset, started_s)
-            self._collect(self._wait_s(intake))
+            try:
+                self._collect(self._wait_s(intake))
+            except PoolLostError:
+                self._commit_all()
+                if self._phase() is Phase.DRAINING:
+                    return self._report(EndReason.DRAIN_INCOMPLETE, intake.head_offset, started_s)
+                raise
 
     # Phases and the end.
 

@@ -10,6 +10,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -17,6 +18,7 @@ from fractions import Fraction
 from typing import BinaryIO
 
 from consumers.errors import FencedError, StagingUnavailableError, StoreUnavailableError, WorkerDiedError
+from consumers.pool_report import Heard, OpenVideo, PoolReport, VideoProgress, compose
 from consumers.ports import Clock, CommitBatch, CommitReceipt, Recovered, SourceHead
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
@@ -369,6 +371,7 @@ class FakePool:
     Attributes:
         submitted: every task handed in, in order.
         open_tasks: those without an end, by row id.
+        progress: of those that a worker holds, which the test says, too.
     """
 
     def __init__(
@@ -380,6 +383,8 @@ class FakePool:
         self._futures: dict[int, Future[VideoOutcome]] = {}
         self.submitted: list[VideoTask] = []
         self.open_tasks: dict[int, VideoTask] = {}
+        self.progress: dict[int, VideoProgress] = {}
+        self._asked = ExitStack()
 
     @property
     def capacity(self) -> int:
@@ -424,8 +429,22 @@ class FakePool:
             if not self._changed.wait_for(lambda: len(self.submitted) >= num_submitted, timeout_s):
                 raise TimeoutError(f"{len(self.submitted)} tasks were submitted, not {num_submitted}")
 
+    def take(self, row_id: int, stage: Stage, num_asking: int = 0) -> None:
+        """Let a worker hold an open video at ``stage``, with so many clips that ask the stage's model."""
+        progress = self.progress[row_id] = VideoProgress(FakeClock(), row_id)
+        progress.enter(stage)
+        for _ in range(num_asking):
+            self._asked.enter_context(progress.asking(stage))
+
+    def report(self) -> PoolReport:
+        """Return where the open videos stand; those that no worker holds wait for one."""
+        states = {row_id: progress.state() for row_id, progress in self.progress.items()}
+        opened = [OpenVideo(row_id, 0.0, 0.0 if row_id in states else None) for row_id in self.open_tasks]
+        return compose(opened, Heard(states, at_s=0.0), {}, 0.0)
+
     def _pop(self, row_id: int) -> tuple[Future[VideoOutcome], VideoTask]:
         with self._changed:
+            self.progress.pop(row_id, None)
             return self._futures.pop(row_id), self.open_tasks.pop(row_id)
 
     def close(self) -> None:

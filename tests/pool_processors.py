@@ -8,20 +8,24 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 from consumers.errors import NotAVideoError
+from consumers.models.calls import MODEL_STAGES
+from consumers.pool_report import VideoProgress
 from consumers.ports import VideoProcessor
 from consumers.testing import kept_outcome, make_video, rejected_outcome
-from schemas.records import VideoOutcome, VideoTask
+from schemas.records import Stage, VideoOutcome, VideoTask
 
 
 class ScriptedProcessor:
     """Does what ``metadata["do"]`` of the row says; what it needs beside it stands in ``metadata["with"]``."""
 
-    def process(self, task: VideoTask) -> VideoOutcome:
+    def process(self, task: VideoTask, progress: VideoProgress) -> VideoOutcome:
         metadata = task.video.metadata
+        self._progress = progress
         action: Callable[[VideoTask, str], VideoOutcome] = getattr(self, f"_{metadata.get('do', 'keep')}")
         return action(task, metadata.get("with", ""))
 
@@ -74,6 +78,13 @@ class ScriptedProcessor:
         while not Path(argument).exists():
             time.sleep(0.01)
         return self._keep(task, "")
+
+    def _stand_at(self, task: VideoTask, argument: str) -> VideoOutcome:
+        """Stay at a stage until a file is there: ``argument`` names both."""
+        stage, _, path = argument.partition("@")
+        self._progress.enter(Stage(stage))
+        with self._progress.asking(Stage(stage)) if Stage(stage) in MODEL_STAGES.values() else nullcontext():
+            return self._wait_for_file(task, path)
 
     def _tell_environment(self, task: VideoTask, argument: str) -> VideoOutcome:
         video = replace(task.video, row_id=int(os.environ.get(argument, "-1")))

@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from consumers.clock import SystemClock
+from consumers.pool.board import BoardLink, Teller
 from consumers.pool.call_log import captured
 from consumers.pool.limits import explain_crashes, limit_cpu, limit_memory, unlimit_cpu
 from consumers.pool.remote_models import remote_models
 from consumers.pool.worker import process_guarded
+from consumers.pool_report import VideoProgress, VideoState
 from consumers.ports import VideoProcessor
 from schemas.records import VideoOutcome, VideoTask
 
@@ -30,6 +33,7 @@ class VideoCurator:
             CPU.
         memory_bytes: private memory that the process may have; None is no bound.
         models: handles of the model stages, by field of :class:`~schemas.models.ModelsParams`.
+        board: name of the board that is told where the video stands; None tells nobody.
     """
 
     def __init__(
@@ -38,9 +42,13 @@ class VideoCurator:
         deadline_grace_s: float,
         memory_bytes: int | None = None,
         models: Mapping[str, Any] | None = None,
+        board: str | None = None,
     ) -> None:
         self._processor = make_processor(remote_models(models)) if models else make_processor()
         self._deadline_grace_s = deadline_grace_s
+        self._clock = SystemClock()
+        self._held: VideoProgress | None = None
+        self._teller = None if board is None else Teller(self._state, BoardLink(board))
         explain_crashes()
         limit_memory(memory_bytes)
 
@@ -52,11 +60,22 @@ class VideoCurator:
             log_path: where standard error goes meanwhile. It stays only if this process dies.
         """
         limit_s = task.deadline_s + self._deadline_grace_s
+        self._held = progress = VideoProgress(self._clock, task.video.row_id, self._changed)
+        self._changed()
         with captured(Path(log_path)):
             faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
             limit_cpu(limit_s)
             try:
-                return process_guarded(self._processor, task)
+                return process_guarded(self._processor, task, progress)
             finally:
+                self._held = None
                 unlimit_cpu()
                 faulthandler.cancel_dump_traceback_later()
+
+    def _state(self) -> VideoState | None:
+        held = self._held
+        return None if held is None else held.state()
+
+    def _changed(self) -> None:
+        if self._teller is not None:
+            self._teller.changed()

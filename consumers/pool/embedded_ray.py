@@ -25,7 +25,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from consumers.errors import ConfigurationError
+import psutil
+
+from consumers.errors import ConfigurationError, PoolLostError
 
 SINGLE_THREADED = {
     "OMP_NUM_THREADS": "1",
@@ -58,12 +60,18 @@ _lock = threading.Lock()
 _embedded: _Embedded | None = None
 
 
+_DAEMONS = ("raylet", "gcs_server")
+
+
 class _Embedded:
-    def __init__(self, directory: Path, lock_file: IO[str], environment: contextlib.ExitStack) -> None:
-        self.directory = directory
-        self.lock_file = lock_file
+    def __init__(self, environment: contextlib.ExitStack) -> None:
         self.environment = environment
         self.num_users = 1
+        self.daemons = [child for child in psutil.Process().children() if child.name() in _DAEMONS]
+
+    @property
+    def is_alive(self) -> bool:
+        return all(_runs(daemon) for daemon in self.daemons)
 
 
 def acquire(num_workers: int, object_store_bytes: int, *, with_gpus: bool = False) -> None:
@@ -76,10 +84,13 @@ def acquire(num_workers: int, object_store_bytes: int, *, with_gpus: bool = Fals
 
     Raises:
         ConfigurationError: Ray did not start.
+        PoolLostError: the one that is running has died, and other pools still have to let it go.
     """
     global _embedded  # noqa: PLW0603 - there is one Ray to a process
     with _lock:
         if _embedded is not None:
+            if not _embedded.is_alive:
+                raise PoolLostError("Ray has ended on this machine, and another pool of this process still holds it")
             _embedded.num_users += 1
             return
         stack = contextlib.ExitStack()
@@ -98,7 +109,21 @@ def acquire(num_workers: int, object_store_bytes: int, *, with_gpus: bool = Fals
                 f"Ray could not be started on this machine: {type(error).__name__}: {error}. Check that there is "
                 f"memory, and space in {tempfile.gettempdir()}, or run with the inline pool."
             ) from error
-        _embedded = _Embedded(directory, lock_file, stack)
+        _embedded = _Embedded(stack)
+
+
+def is_alive() -> bool:
+    """Return whether the processes run that everything else of this process's Ray depends on; True without Ray."""
+    embedded = _embedded
+    return embedded is None or embedded.is_alive
+
+
+def _runs(daemon: psutil.Process) -> bool:
+    try:
+        # Nobody waits for Ray's processes, so that one that has ended stays as a zombie.
+        return bool(daemon.is_running() and daemon.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def is_shared() -> bool:
@@ -133,8 +158,8 @@ def _init(directory: Path, num_workers: int, object_store_bytes: int, with_gpus:
             raise ConfigurationError("Ray is running in this process already, and not in Sluice's care")
         ray.init(
             address="local",
-            # Ray starts as many workers beforehand: Serve's controller takes one.
-            num_cpus=num_workers + 1,
+            # Ray starts as many workers beforehand: Serve's controller and the board take one each.
+            num_cpus=num_workers + 2,
             num_gpus=None if with_gpus else 0,
             include_dashboard=False,
             object_store_memory=object_store_bytes,

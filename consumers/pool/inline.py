@@ -11,8 +11,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.pool.worker import OpenFutures, process_guarded
+from consumers.pool_report import Heard, PoolReport, VideoProgress, compose
 from consumers.ports import VideoProcessor
 from schemas.records import VideoOutcome, VideoTask
 
@@ -33,7 +35,9 @@ class InlinePool:
         self._make_processor = make_processor
         self._num_workers = num_workers
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
-        self._open = OpenFutures()
+        self._clock = SystemClock()
+        self._open = OpenFutures(self._clock)
+        self._held: dict[int, VideoProgress] = {}
         self._is_started = False
 
     @property
@@ -61,15 +65,25 @@ class InlinePool:
 
     def submit(self, task: VideoTask) -> Future[VideoOutcome]:
         """Queue one video; never blocks."""
-        future = self._open.add()
+        future = self._open.add(task.video.row_id)
         self._calls.put((task, future))
         return future
 
     def _work(self, processor: VideoProcessor) -> None:
         while (call := self._calls.get()) is not None:
             task, future = call
+            row_id = task.video.row_id
+            progress = self._held[row_id] = VideoProgress(self._clock, row_id)
             if self._open.begin(future):
-                self._open.end(future, process_guarded(processor, task))
+                self._open.end(future, process_guarded(processor, task, progress))
+            self._held.pop(row_id, None)
+
+    def report(self) -> PoolReport:
+        """Return where the videos stand. A model in this process answers one clip at a time; the others wait."""
+        states = {row_id: progress.state() for row_id, progress in list(self._held.items())}
+        running = {stage: 1 for state in states.values() for stage in state.asking}
+        now_s = self._clock.monotonic_s()
+        return compose(self._open.videos(), Heard(states, running, now_s), {}, now_s)
 
     def close(self) -> None:
         """End the open futures and let the threads go when they are done with their video. Idempotent."""

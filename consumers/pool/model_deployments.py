@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from consumers.errors import ConfigurationError
-from consumers.models.calls import configured
+from consumers.models.calls import MODEL_STAGES, configured
 from consumers.models.worker import ModelWorker, load_worker
 from consumers.pool import embedded_ray
 from schemas.models import ModelsParams, OpenAIChatParams
@@ -148,7 +148,9 @@ def _place(demand: float, gpus: list[list[float]]) -> bool:
     return False
 
 
-def bind(pools: ModelPools, *, is_embedded: bool, cluster_gpus: float, logging_config: Any) -> dict[str, Any]:
+def bind(
+    pools: ModelPools, *, is_embedded: bool, cluster_gpus: float, logging_config: Any, board: str
+) -> dict[str, Any]:
     """Return each model's deployment as a bound application, by field, to be composed with the curators'.
 
     Args:
@@ -156,10 +158,11 @@ def bind(pools: ModelPools, *, is_embedded: bool, cluster_gpus: float, logging_c
         is_embedded: Ray is on this machine for this process alone: cores are not counted.
         cluster_gpus: that Ray has.
         logging_config: of Serve.
+        board: name of the board that the replicas write on.
     """
     return {
         name: _deployment(pools, name, is_embedded, cluster_gpus, logging_config).bind(
-            _loader(pools, name, cluster_gpus), pools.config(name).stuck_after_s
+            _loader(pools, name, cluster_gpus), pools.config(name).stuck_after_s, MODEL_STAGES[name], board
         )
         for name in pools.names
     }

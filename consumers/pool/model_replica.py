@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,8 @@ from ray import serve
 from consumers.models.base import Frame
 from consumers.models.calls import Answer, NoAnswer
 from consumers.models.worker import ModelWorker
+from consumers.pool.board import BoardLink, ModelState, Teller
+from schemas.records import Stage
 
 _Clip = tuple[Sequence[Frame], float]
 _Reply = Answer[Any] | NoAnswer
@@ -26,13 +29,19 @@ class ModelReplica:
     Args:
         load: returns the loaded model.
         stuck_after_s: a batch that takes longer makes the replica unhealthy, and Serve starts another.
+        stage: that it serves.
+        board: name of the board that is told how many clips are in the running batch.
     """
 
-    def __init__(self, load: Callable[[], ModelWorker[Any]], stuck_after_s: float) -> None:
+    def __init__(self, load: Callable[[], ModelWorker[Any]], stuck_after_s: float, stage: Stage, board: str) -> None:
         self._worker = load()
         self._stuck_after_s = stuck_after_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._batch_began_s: float | None = None
+        self._num_running = 0
+        self._stage = stage
+        self._name = uuid.uuid4().hex
+        self._teller = Teller(self._state, BoardLink(board))
 
     def reconfigure(self, batching: Mapping[str, float]) -> None:
         """Take new bounds while running: ``max_batch`` clips, gathered for at most ``linger_s`` seconds."""
@@ -71,7 +80,14 @@ class ModelReplica:
 
     def _answer(self, clips: list[_Clip]) -> list[_Reply]:
         self._batch_began_s = began_s = time.perf_counter()
+        self._num_running = len(clips)
+        self._teller.changed()
         try:
             return self._worker.answer([frames for frames, _ in clips], [began_s - came_s for _, came_s in clips])
         finally:
             self._batch_began_s = None
+            self._num_running = 0
+            self._teller.changed()
+
+    def _state(self) -> ModelState:
+        return ModelState(self._name, self._stage, self._num_running)

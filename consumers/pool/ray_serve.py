@@ -15,7 +15,6 @@ import itertools
 import logging
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -23,15 +22,21 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from consumers.errors import ConfigurationError, SluiceError, WorkerDiedError
-from consumers.pool import embedded_ray
+from consumers.clock import SystemClock
+from consumers.errors import ConfigurationError, PoolLostError, SluiceError, WorkerDiedError
+from consumers.models.calls import MODEL_STAGES
+from consumers.pool import cluster, embedded_ray
+from consumers.pool.board import open_board
 from consumers.pool.call_log import take_tail
 from consumers.pool.deployments import VideoCurator
+from consumers.pool.endings import translated
 from consumers.pool.model_deployments import DEPLOYMENTS, ModelPools, bind, check_room
-from consumers.pool.worker import OpenFutures, unexpected_failure
+from consumers.pool.watch import Liveness, Reader
+from consumers.pool.worker import OpenFutures
+from consumers.pool_report import FIRST_STAGE, NOTHING_TO_REPORT, PoolReport, StageReplicas, compose
 from consumers.ports import VideoProcessor
 from schemas.models import ModelsParams
-from schemas.records import VideoOutcome, VideoTask
+from schemas.records import Stage, VideoOutcome, VideoTask
 
 _HEALTH_CHECK_PERIOD_S = 1.0
 # A replica in native code that holds the interpreter's lock answers late, and is not to be killed for it.
@@ -39,11 +44,8 @@ _HEALTH_CHECK_TIMEOUT_S = 60.0
 # A replica that is replaced goes on for so long after its last call: routers may not have heard of it yet.
 _LINGER_S = 5.0
 _POLL_S = 0.05
-_CONNECT_TIMEOUT_S = 10.0
 _MAX_BACKOFF_S = 0.1
 _MAX_CONSTRUCTOR_RETRIES = 3
-# What Ray's memory monitor puts into the death of a worker that it chose.
-_LOW_MEMORY = "low on memory"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +108,14 @@ class RayServePool:
         self._make_processor = make_processor
         self._config = config or RayPoolConfig()
         self._models = models or ModelPools(ModelsParams())
-        self._open = OpenFutures()
+        self._clock = SystemClock()
+        self._open = OpenFutures(self._clock)
         self._is_started = False
+        self._lost: PoolLostError | None = None
+        self._board: Any = None
+        self._reader: Reader | None = None
+        self._liveness: Liveness | None = None
+        self._gpus: dict[str, float] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._deployed_at_s: float | None = None
         self._takes_over = False
@@ -133,7 +141,7 @@ class RayServePool:
                 with_gpus=bool(self._models.names),
             )
         else:
-            _connect(self._config.address)
+            cluster.connect(self._config.address)
         self._is_started = True
         self._logs = embedded_ray.make_directory()
         self._loop = asyncio.new_event_loop()
@@ -143,6 +151,7 @@ class RayServePool:
         try:
             self._handle = self._deploy()
             self._wait_for_replicas()
+            self._watch()
         except SluiceError:
             self.close()
             raise
@@ -180,7 +189,11 @@ class RayServePool:
             logging_config=quiet,
         )(VideoCurator)
         app = deployment.bind(
-            self._make_processor, config.deadline_grace_s, config.worker_memory_bytes, self._bound_models(quiet)
+            self._make_processor,
+            config.deadline_grace_s,
+            config.worker_memory_bytes,
+            self._bound_models(quiet),
+            self._board_name,
         )
         self._takes_over = self._app_status() is not None
         # The private form does not wait for every replica, of which a cluster may have room for some only.
@@ -195,7 +208,46 @@ class RayServePool:
         if is_embedded or sum(gpus) > 0:
             # A cluster without GPUs may be one that adds nodes on demand.
             check_room(self._models, gpus)
-        return bind(self._models, is_embedded=is_embedded, cluster_gpus=sum(gpus), logging_config=logging_config)
+        self._gpus = {name: self._models.gpus_per_replica(name, sum(gpus)) for name in self._models.names}
+        return bind(
+            self._models,
+            is_embedded=is_embedded,
+            cluster_gpus=sum(gpus),
+            logging_config=logging_config,
+            board=self._board_name,
+        )
+
+    @property
+    def _board_name(self) -> str:
+        return f"{self._config.app_name}-board"
+
+    def _watch(self) -> None:
+        self._board = open_board(self._board_name)
+        self._reader = reader = Reader(
+            self._board,
+            lambda: [video.row_id for video in self._open.videos() if video.begun_s is not None],
+            self._count_replicas,
+            cluster.is_own_node_alive,
+        )
+        self._liveness = Liveness(
+            lambda: embedded_ray.is_alive() and not reader.is_node_dead, cluster.head(), self._on_lost
+        )
+
+    def _count_replicas(self) -> dict[Stage, StageReplicas]:
+        app = self._app_status()
+        if app is None:
+            return {}
+        names = {FIRST_STAGE: (VideoCurator.__name__, 0.0)}
+        names |= {MODEL_STAGES[name]: (DEPLOYMENTS[name], self._gpus[name]) for name in self._models.names}
+        return {
+            stage: StageReplicas(app.deployments[name].replica_states.get("RUNNING", 0), gpus)
+            for stage, (name, gpus) in names.items()
+            if name in app.deployments
+        }
+
+    def _on_lost(self, what: str) -> None:
+        self._lost = PoolLostError(f"{what}; the worker pool is started anew, and no video is to blame")
+        self._open.lose(self._lost)
 
     def _app_status(self) -> Any:
         from ray import serve  # noqa: PLC0415
@@ -242,12 +294,19 @@ class RayServePool:
 
     def submit(self, task: VideoTask) -> Future[VideoOutcome]:
         """Queue one video for the next free replica; never blocks."""
-        future = self._open.add()
+        future = self._open.add(task.video.row_id)
         if not future.done():
             # A pool that is being closed at this moment has ended the future, or will; then nobody needs the loop.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._begin, task, future)
         return future
+
+    def report(self) -> PoolReport:
+        """Return where the videos stand, as their workers have told the board."""
+        reader = self._reader
+        if reader is None:
+            return NOTHING_TO_REPORT
+        return compose(self._open.videos(), reader.heard, reader.replicas, self._clock.monotonic_s())
 
     def _begin(self, task: VideoTask, future: Future[VideoOutcome]) -> None:
         call = self._loop.create_task(self._call(task, future))
@@ -264,13 +323,20 @@ class RayServePool:
             try:
                 result = await self._handle.process.remote(task, str(log_path))
             except Exception as error:
-                result = _translated(error, task, time.monotonic() - began_s, take_tail(log_path))
+                if not embedded_ray.is_alive():
+                    # The liveness check is about to end all futures, this one as well.
+                    return
+                result = translated(error, task, time.monotonic() - began_s, take_tail(log_path))
         self._open.end(future, result)
 
     def close(self) -> None:
         """End the open futures, remove the application, and stop Ray if this process started it. Idempotent."""
         if not self._open.close() or not self._is_started:
             return
+        if self._reader is not None and self._liveness is not None:
+            self._reader.stop()
+            self._liveness.stop()
+            self._reader = None
         asyncio.run_coroutine_threadsafe(self._cancel_calls(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -278,13 +344,14 @@ class RayServePool:
         embedded_ray.remove_directory(*self._logs)
         try:
             # The application ends with its Ray; asking a Ray that is broken to remove it could take for ever.
-            if self._config.address is not None or embedded_ray.is_shared():
+            is_left_to_others = self._config.address is not None or embedded_ray.is_shared()
+            if is_left_to_others and self._lost is None:
                 self._delete_app()
         finally:
             if self._config.address is None:
                 embedded_ray.release()
             else:
-                _disconnect()
+                cluster.disconnect()
 
     async def _cancel_calls(self) -> None:
         calls = list(self._calls)
@@ -303,6 +370,8 @@ class RayServePool:
             if app is not None and app.last_deployed_time_s == self._deployed_at_s:
                 # Not waited for: a replica may still be busy with a video whose future has ended here.
                 serve.delete(self._config.app_name, _blocking=False)
+                if self._board is not None:
+                    _ray().kill(self._board)
         except Exception:
             logging.getLogger(__name__).warning("The application %s could not be removed.", self._config.app_name)
 
@@ -311,45 +380,6 @@ def _ray() -> Any:
     import ray  # noqa: PLC0415 - see embedded_ray
 
     return ray
-
-
-def _connect(address: str) -> None:
-    import ray  # noqa: PLC0415
-
-    host, separator, port = address.rpartition(":")
-    try:
-        if separator and port.isdecimal():
-            # Ray itself tries for minutes.
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
-        with embedded_ray.preserved_sigterm():
-            embedded_ray.silence()
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
-    except Exception as error:
-        raise ConfigurationError(
-            f"there is no Ray cluster to connect to at {address}: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _disconnect() -> None:
-    import ray  # noqa: PLC0415
-
-    ray.shutdown()
-
-
-def _translated(error: Exception, task: VideoTask, elapsed_s: float, log_tail: str) -> VideoOutcome | WorkerDiedError:
-    """Return what an exception of Ray's means for the video."""
-    from ray.exceptions import RayTaskError  # noqa: PLC0415
-
-    if isinstance(error, RayTaskError):
-        return unexpected_failure(getattr(error, "cause", None) or error)
-    if elapsed_s >= task.deadline_s:
-        return WorkerDiedError(
-            f"the video was not done {elapsed_s:.0f} s after it was handed to a worker, and its deadline is "
-            f"{task.deadline_s:g} s; the worker was ended",
-            log_tail=log_tail,
-        )
-    cause = "the node ran low on memory" if _LOW_MEMORY in str(error) else type(error).__name__
-    return WorkerDiedError(f"the worker ended while it held the video ({cause})", log_tail=log_tail)
 
 
 def _last_line(text: str) -> str:

@@ -23,6 +23,7 @@ from consumers.media.nvdec import NvdecGaveUpError
 from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
 from consumers.models.calls import ClipModels, ModelUnavailableError
+from consumers.pool_report import VideoProgress
 from consumers.ports import BlobOpener, ClipStaging, Clock
 from consumers.stages.base import ClipEvidence
 from consumers.stages.decoder import ON_CPU, DecoderChoice
@@ -100,9 +101,13 @@ class VideoCurator:
         self._fingerprint = profile.fingerprint
         *self._hardware, self._cpu = choose_decoder().ways
 
-    def process(self, task: VideoTask) -> VideoOutcome:
+    def process(self, task: VideoTask, progress: VideoProgress | None = None) -> VideoOutcome:
         """Return what became of the video of ``task``; raises nothing but what ends the process."""
-        run = _Run(Deadline(self._clock, min(task.deadline_s, self._limits.deadline_s)), ClipDelivery(self._staging))
+        run = _Run(
+            Deadline(self._clock, min(task.deadline_s, self._limits.deadline_s)),
+            ClipDelivery(self._staging),
+            progress or VideoProgress(self._clock),
+        )
         try:
             failure = self._guarded(task.video, run)
         finally:
@@ -134,10 +139,10 @@ class VideoCurator:
         run.reader = RangeReader(self._opener.open(video.blob))
         if run.reader.size_bytes > self._limits.max_bytes:
             raise TooManyBytesError(f"{run.reader.size_bytes} bytes, the limit is {self._limits.max_bytes}")
-        run.stage = Stage.DECODE
+        run.enter(Stage.DECODE)
         kept = self._decode(video, run, run.reader)
         if kept:
-            run.stage = Stage.CUT
+            run.enter(Stage.CUT)
             self._cut(run, run.reader, kept)
         if run.reader.failure is not None:
             raise run.reader.failure
@@ -161,7 +166,7 @@ class VideoCurator:
 
         kept: list[_Kept] = []
         try:
-            for clip, verdict in self._desk.judged(one_pass.clips(), plan, run.meters):
+            for clip, verdict in self._desk.judged(one_pass.clips(), plan, run.meters, run.progress):
                 run.clips.append(self._outcome(video, clip, verdict))
                 if verdict.rejected_by is None:
                     kept.append(self._keep(clip))
@@ -231,9 +236,10 @@ class _Kept:
 class _Run:
     """What is known of one video so far, whatever ends its processing."""
 
-    def __init__(self, deadline: Deadline, delivery: ClipDelivery) -> None:
+    def __init__(self, deadline: Deadline, delivery: ClipDelivery, progress: VideoProgress) -> None:
         self.deadline = deadline
         self.delivery = delivery
+        self.progress = progress
         self.reader: RangeReader | None = None
         self.stage = Stage.OPEN
         self.begin_again()
@@ -244,6 +250,11 @@ class _Run:
         self.clips: list[ClipOutcome] = []
         self.meters = {stage: StageMeter(stage) for stage in (*JUDGING_STAGES, Stage.CUT)}
         self.pass_timings: tuple[StageTiming, ...] = ()
+
+    def enter(self, stage: Stage) -> None:
+        """Go on to ``stage``."""
+        self.stage = stage
+        self.progress.enter(stage)
 
     @property
     def bytes_read(self) -> int:

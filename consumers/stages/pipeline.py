@@ -9,11 +9,13 @@ later ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 from consumers.clock import Deadline
 from consumers.models.calls import ClipModels
+from consumers.pool_report import VideoProgress
 from consumers.stages.aesthetic import TechnicalQualityFilter
 from consumers.stages.base import ClipEvidence, ClipStage
 from consumers.stages.caption import TemplateCaptioner
@@ -85,6 +87,7 @@ def judge(
     stages: Sequence[ClipStage],
     meters: Mapping[Stage, StageMeter],
     so_far: Verdict = NOTHING_YET,
+    progress: VideoProgress | None = None,
 ) -> Verdict:
     """Return the verdict on ``clip``: stage after stage until one rejects it; the later ones do not see it.
 
@@ -93,6 +96,7 @@ def judge(
         stages: in order.
         meters: one for each stage; counts clips in and out.
         so_far: what the stages before these said, none of which has rejected the clip.
+        progress: told which stage is being asked; for stages that wait for a model.
 
     Raises:
         VideoError: a stage could not judge the clip.
@@ -102,7 +106,7 @@ def judge(
     for stage in stages:
         meter = meters[stage.stage]
         meter.num_in += 1
-        with meter:
+        with meter, nullcontext() if progress is None else progress.asking(stage.stage):
             result = stage.judge(clip)
         if result.call is not None:
             meter.add_call(result.call, result.model_cpu_s)

@@ -5,10 +5,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumers.testing import FakeSink, FakeSource, FakeTables, kept_outcome, make_video, rejected_outcome
-from schemas.records import ProcessedVideo
+from consumers.testing import FakePool, FakeSink, FakeSource, FakeTables, kept_outcome, make_video, rejected_outcome
+from schemas.records import ProcessedVideo, Stage
+from tests.contract.report_suite import ReportSuite
 from tests.contract.sink_suite import SinkContract
 from tests.contract.source_suite import SourceContract
+from tests.pool_processors import task
 
 
 class Rows:
@@ -55,3 +57,22 @@ class TestFakeSink(SinkContract):
     @pytest.fixture
     def tables(self):
         return Tables()
+
+
+class TestFakePoolReport(ReportSuite):
+    @pytest.fixture
+    def pool(self):
+        return FakePool(capacity=4)
+
+    @pytest.fixture
+    def hold(self):
+        def hold_at(pool, row_id, stage):
+            future = pool.submit(task(row_id))
+            pool.take(row_id, stage, num_asking=int(stage is Stage.CAPTION))
+            return future
+
+        return hold_at
+
+    @pytest.fixture
+    def let_go(self, pool):
+        return lambda: [pool.finish(row_id) for row_id in list(pool.open_tasks)]

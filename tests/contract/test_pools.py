@@ -9,16 +9,43 @@ from pathlib import Path
 import psutil
 import pytest
 
+from consumers.clock import SystemClock
+from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError
 from consumers.pool.inline import InlinePool
 from consumers.pool.ray_serve import RayPoolConfig, RayServePool
+from consumers.pool_report import FIRST_STAGE
+from consumers.processor import Processor, ProcessorConfig
+from consumers.reports import SilentObserver
+from consumers.testing import FakeSink, FakeSource, FakeTables
+from schemas.positions import Position
+from schemas.records import Stage, VideoStatus
+from service.supervisor import Incarnation, Supervisor
 from tests.contract.pool_suite import PATIENCE_S, IsolatingPoolSuite, PoolSuite, consume
+from tests.contract.report_suite import ReportSuite, eventually
 from tests.pool_processors import make_scripted, task
 
 ROOT = Path(__file__).parents[2]
 
 
-class TestInlinePool(PoolSuite):
+class HeldByAFile:
+    """The two fixtures of the report's suite for pools of make_scripted."""
+
+    @pytest.fixture
+    def gate(self, tmp_path):
+        yield tmp_path / "gate"
+        (tmp_path / "gate").touch()
+
+    @pytest.fixture
+    def hold(self, gate):
+        return lambda pool, row_id, stage: pool.submit(task(row_id, "stand_at", f"{stage}@{gate}"))
+
+    @pytest.fixture
+    def let_go(self, gate):
+        return gate.touch
+
+
+class TestInlinePool(PoolSuite, HeldByAFile, ReportSuite):
     @pytest.fixture
     def make_pool(self):
         return functools.partial(InlinePool, num_workers=2)
@@ -45,7 +72,7 @@ def workers(pool):
     return {int(future.result(PATIENCE_S).clips[0].clip_id.split("-")[0]) for future in futures}
 
 
-class TestRayServePool(IsolatingPoolSuite):
+class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
     @pytest.fixture(scope="class")
     @classmethod
     def pool(cls):
@@ -75,6 +102,21 @@ class TestRayServePool(IsolatingPoolSuite):
         assert report.counts.num_curated == 12
         assert len(tables.clips) == 12
 
+    def test_the_death_of_the_board_costs_the_report_only(self, pool, hold, let_go):
+        future = hold(pool, 1, Stage.DECODE)
+        eventually(lambda: pool.report().videos[1].stage is Stage.DECODE)
+        eventually(lambda: pool.report().replicas[FIRST_STAGE].num_running == 2)
+        os.kill(min(children_running("StageBoard")), signal.SIGKILL)
+        others = [pool.submit(task(row_id)) for row_id in range(10, 20)]
+        let_go()
+        assert all(each.result(PATIENCE_S).status is VideoStatus.CURATED for each in [future, *others])
+
+    def test_the_board_is_back_after_its_death(self, pool, hold, let_go):
+        future = hold(pool, 2, Stage.CUT)
+        eventually(lambda: pool.report().videos[2].stage is Stage.CUT)
+        let_go()
+        future.result(PATIENCE_S)
+
     def test_workers_use_one_thread_each(self, pool):
         outcome = pool.submit(task(0, "tell_environment", "OMP_NUM_THREADS")).result(PATIENCE_S)
         assert outcome.clips[0].clip_id == "1-0"
@@ -97,6 +139,51 @@ class TestRayServePool(IsolatingPoolSuite):
         pool.submit(task(0, "exit")).exception(PATIENCE_S)
         assert workers(pool)
         assert capfd.readouterr().out == ""
+
+    # The last one: it takes the pool of the others with it.
+    def test_a_ray_that_dies_under_load_is_replaced_and_every_video_ends_once(self, pool, tmp_path):
+        gate, source, tables = tmp_path / "gate", FakeSource(), FakeTables()
+        scripts = [("keep", "")] * 4 + [("wait_for_file", str(gate))] * 8
+        source.append(*(scripted(row_id, *script) for row_id, script in enumerate(scripts)))
+        observer, attempts = Attempts(), []
+
+        def build():
+            # The first incarnation runs on the pool of the class.
+            own = pool if not attempts else RayServePool(make_scripted, replace(CONFIG, num_replicas=1))
+            attempts.append(own)
+            config = ProcessorConfig(CommitPolicy(0.2), poll_interval_s=0.1)
+            loop = Processor(source, FakeSink(tables), own, SystemClock(), config=config, observer=observer)
+            return Incarnation(loop, own.start, own.close)
+
+        supervisor = Supervisor("suite", build, SystemClock())
+        supervisor.start()
+        try:
+            eventually(lambda: tables.position == Position(4) and len(pool.report().videos) == 4)
+            for child in psutil.Process().children():
+                if child.name() == "raylet":
+                    child.kill()
+            gate.touch()
+            eventually(lambda: tables.position == Position(12), 2 * PATIENCE_S)
+        finally:
+            supervisor.shutdown(5.0)
+            assert supervisor.join(PATIENCE_S)
+        status = supervisor.status()
+        assert (status.num_restarts, status.last_error.error_class) == (1, "PoolLostError")
+        assert "no video is to blame" in status.last_error.message
+        assert sorted(tables.ledger) == list(range(12))
+        assert (tables.duplicates(), tables.failures, observer.num_retries) == ([], {}, 0)
+
+
+class Attempts(SilentObserver):
+    def __init__(self):
+        self.num_retries = 0
+
+    def retried(self, video, attempt, reason, delay_s):
+        self.num_retries += 1
+
+
+def scripted(row_id, do, argument):
+    return task(row_id, do, argument).video
 
 
 VIDEO_CURATOR = "VideoCurator"

@@ -12,6 +12,7 @@ from consumers.errors import ConfigurationError, RetryableError, VideoError
 from consumers.models.base import BadScoreError, OutOfMemoryError
 from consumers.models.calls import Answer, ClipModels, ClipRefusedError, ModelUnavailableError, NoAnswer
 from consumers.models.worker import LocalModel, ModelWorker
+from consumers.pool_report import VideoProgress
 from consumers.stages.base import ClipEvidence, MotionMeasurement, SampledFrame
 from consumers.stages.desk import ClipDesk
 from consumers.stages.meter import StageMeter
@@ -50,12 +51,13 @@ def clip(index=0, motion=2.0, num_frames=3):
     return ClipEvidence(index, span, frames, MotionMeasurement(motion, 5, "farneback/full"), True)
 
 
-def run(clips, profile, models, max_waiting=4):
+def run(clips, profile, models, max_waiting=4, progress=None):
     """Return verdicts in order of yielding, and the timings by stage."""
     meters = {stage: StageMeter(stage) for stage in JUDGING_STAGES}
     deadline = Deadline(SystemClock(), 60)
     desk = ClipDesk(max_waiting)
-    verdicts = list(desk.judged(iter(clips), lambda: plan_stages(profile, MEDIA, models, deadline), meters))
+    progress = progress or VideoProgress(SystemClock())
+    verdicts = list(desk.judged(iter(clips), lambda: plan_stages(profile, MEDIA, models, deadline), meters, progress))
     return verdicts, {stage: meter.timing() for stage, meter in meters.items()}
 
 
@@ -95,6 +97,33 @@ def test_a_clip_outside_the_bounds_is_rejected_and_asks_no_later_model(given, st
     ((_, verdict),), _ = run([clip()], Profile(models=ALL), asked)
     assert (verdict.rejected_by, verdict.reason, verdict.caption) == (stage, reason, None)
     assert (len(asked.nsfw.seen), len(asked.aesthetic.seen), len(asked.captioner.seen)) == num_asked
+
+
+def test_the_video_stands_at_the_model_that_it_waits_for():
+    progress = VideoProgress(SystemClock())
+    progress.enter(Stage.DECODE)
+    is_asked, may_answer, stages = threading.Event(), threading.Event(), []
+
+    class Slow(Model):
+        def ask(self, frames, deadline):
+            is_asked.set()
+            assert may_answer.wait(10)
+            return super().ask(frames, deadline)
+
+    def look():
+        assert is_asked.wait(10)
+        while (state := progress.state()).stage is Stage.DECODE:
+            assert state.asking == {Stage.AESTHETIC: 1}
+        stages.append(state.stage)
+        may_answer.set()
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    answers = models()
+    run([clip()], Profile(models=ALL), replace(answers, aesthetic=Slow(answers.aesthetic.value)), progress=progress)
+    looking.join(10)
+    assert stages == [Stage.AESTHETIC]
+    assert (progress.state().stage, progress.state().asking) == (Stage.DECODE, {})
 
 
 def test_bounds_are_closed_and_score_only_rejects_nothing():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from consumers.breaker import BreakerPolicy
 from consumers.commit_policy import CommitPolicy
-from consumers.errors import FencedError, StoreUnavailableError, WorkerDiedError
+from consumers.errors import FencedError, PoolLostError, StoreUnavailableError, WorkerDiedError
 from consumers.processor import Processor, ProcessorConfig
 from consumers.reports import EndReason, Phase, SilentObserver
 from consumers.retry import RetryPolicy
@@ -489,3 +489,29 @@ def test_whatever_crashes_and_fails_every_row_ends_exactly_once(behaviours, dele
     assert tables.duplicates() == []
     assert len(tables.clips) == sum(expected_clips.get(behaviours[row], 0) for row in rows)
     assert tables.position == Position(len(behaviours))
+
+
+def test_a_lost_pool_ends_the_run_commits_what_was_finished_and_blames_no_video():
+    def script(task):
+        return kept_outcome(task.video) if task.video.row_id == 0 else PoolLostError("the node has ended")
+
+    rig = Rig(FakeSource(3), FakePool(script=script))
+    with pytest.raises(PoolLostError):
+        rig.run()
+    assert (rig.tables.ledger, rig.tables.failures, rig.recorder.retries) == ([0], {}, [])
+    again = Rig(rig.source, FakePool(script=lambda task: kept_outcome(task.video)), tables=rig.tables)
+    again.run()
+    assert sorted(rig.tables.ledger) == [0, 1, 2]
+    assert rig.tables.duplicates() == []
+
+
+def test_a_pool_lost_while_draining_leaves_its_videos_to_the_next_run():
+    rig = Rig(FakeSource(2), FakePool())
+    with rig.running():
+        rig.pool.wait_for(2)
+        rig.processor.request_stop()
+        rig.wait_for_phase(Phase.DRAINING)
+        rig.pool.finish(0)
+        rig.pool.die(1, PoolLostError())
+    assert (rig.report.reason, rig.report.num_abandoned) == (EndReason.DRAIN_INCOMPLETE, 1)
+    assert rig.tables.ledger == [0]
