@@ -308,17 +308,31 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
         raise ConfigurationError(_explain(error, file)) from error
 
 
+_TAGGED = ("profile", "models", "captioner")
+_OF_VALIDATORS = "Value error, "
+
+
 def _explain(error: ValidationError, file: Path) -> str:
     lines = []
     for item in error.errors(include_url=False, include_context=False, include_input=False):
         keys = [str(part) for part in item["loc"]]
+        if tuple(keys[: len(_TAGGED)]) == _TAGGED:
+            # Pydantic names the kind of captioner there, as if it were a section.
+            del keys[len(_TAGGED) : len(_TAGGED) + 1]
         name = ".".join(keys)
         variable = "SLUICE_" + "__".join(keys).upper()
+        message = item["msg"]
         if item["type"] == "extra_forbidden":
             problem = "there is no such setting; remove it or correct its name"
         elif item["type"] == "missing":
             problem = f"is missing; set it in {file} or as {variable} (`sluice init` writes a file to start from)"
         else:
-            problem = item["msg"][0].lower() + item["msg"][1:] + f" (from {file} or {variable})"
+            if item["type"] == "model_type":
+                problem = f"is a section with keys of its own, [{name}], not one value"
+            elif message.startswith(_OF_VALIDATORS):
+                problem = message.removeprefix(_OF_VALIDATORS)
+            else:
+                problem = message[0].lower() + message[1:]
+            problem += f" (from {file} or {variable})"
         lines.append(f"setting {name}: {problem}")
     return "\n".join(lines)

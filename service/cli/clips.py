@@ -13,7 +13,7 @@ from consumers.errors import ConfigurationError
 from consumers.paimon.clips import ClipFilter, ClipReader, ClipRecord
 from service import wiring
 from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, err, json_default, out, print_json, print_table
+from service.cli.output import JsonOption, err, json_default, object_name, out, print_json, print_table
 from service.settings import load_settings
 
 INDEX_NAME = "clips.jsonl"
@@ -59,7 +59,7 @@ def _cells(record: ClipRecord) -> tuple[object, ...]:
     values = record.values
     return (
         values["clip_id"][:12],
-        values["source_uri"].rsplit("/", 1)[-1],
+        object_name(values["source_uri"]),
         values["start_s"],
         values["end_s"],
         values["motion_score"],

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.output import JsonOption, out, print_json, print_table
+from service.cli.output import JsonOption, object_name, out, print_json, print_table
 from service.cli.remote import ConsumerOption, ReasonOption, Remote
 
 
@@ -146,4 +146,4 @@ def _dead_letters(
 
 
 def _name(item: dict[str, Any]) -> str:
-    return str(item["uri"]).rsplit("/", 1)[-1] if item["uri"] else str(item["video_id"])
+    return object_name(str(item["uri"])) if item["uri"] else str(item["video_id"])

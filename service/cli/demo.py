@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from consumers.errors import ConfigurationError
 from consumers.media.samples import write_samples
@@ -18,7 +19,7 @@ from schemas.records import MOTION_MEAN_MAGNITUDE, TECHNICAL_QUALITY, ClipOutcom
 from service import wiring
 from service.cli.audit import audit_document, print_audit
 from service.cli.options import PoolOption
-from service.cli.output import JsonOption, err, out, print_json, print_table
+from service.cli.output import JsonOption, err, object_name, out, print_json, print_table
 from service.cli.progress import LineObserver
 from service.demo import DemoResult, prepare, run_demo
 
@@ -56,7 +57,7 @@ def _demo(
             settings,
             objects,
             LineObserver(lines, each_video=True),
-            lambda item: lines.print(f"[cyan]{'landed':9}[/] {item.uri.rsplit('/', 1)[-1]}"),
+            lambda item: lines.print(f"[cyan]{'landed':9}[/] {escape(object_name(item.uri))}"),
         )
         wall_s = time.monotonic() - started_s
         if json:
@@ -106,7 +107,7 @@ def _print(result: DemoResult, wall_s: float, kept_root: Path | None) -> None:
 
 
 def _rows(video: ProcessedVideo) -> Iterator[tuple[object, ...]]:
-    name = video.video.blob.uri.rsplit("/", 1)[-1] if video.video.blob else video.video.video_id
+    name = object_name(video.video.blob.uri) if video.video.blob else video.video.video_id
     failure = video.outcome.failure
     if failure is not None:
         yield name, "", "failed", f"{failure.error_class}: {failure.message}", "", ""

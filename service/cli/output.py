@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
@@ -51,7 +53,18 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+
+
+def object_name(uri: str) -> str:
+    """Return the last part of a URI as a person knows the file: ``file:///d/a%20b.mp4`` is ``a b.mp4``.
+
+    Only ``file:`` URIs are encoded; a key of S3 is what it is. What would act on a terminal is replaced.
+    """
+    name = uri.rsplit("/", 1)[-1]
+    if uri.startswith("file:"):
+        name = unquote(name)
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def human_bytes(count: float) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from consumers.breaker import BreakerState
 from consumers.ports import CommitBatch, CommitReceipt
 from schemas.records import ProcessedVideo, RawVideo, VideoStatus
-from service.cli.output import human_bytes
+from service.cli.output import human_bytes, object_name
 
 _STYLES = {
     VideoStatus.CURATED: "green",
@@ -75,5 +75,5 @@ class LineObserver:
 
 
 def _name(video: RawVideo) -> str:
-    where = video.blob.uri.rsplit("/", 1)[-1] if video.blob else video.video_id
+    where = object_name(video.blob.uri) if video.blob else video.video_id
     return f"row {video.row_id} {where}"
