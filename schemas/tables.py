@@ -167,7 +167,8 @@ LEDGER = TableSpec(
             _required("processed_at", _TIME),
         ]
     ),
-    options=_APPEND,
+    # Least and greatest values of each file, by which single rows are found; pypaimon writes none unless told to.
+    options={**_APPEND, "metadata.stats-mode": "full"},
 )
 
 CURATED = TableSpec(

@@ -78,10 +78,12 @@ class RangeReader:
     Args:
         table: a pypaimon table with row tracking.
         columns: what is read, beside ``_ROW_ID`` and ``_SEQUENCE_NUMBER``.
+        whole_files: ranges are mostly of whole files. pypaimon then leaves the files' page indexes alone, which it
+            parses more slowly than it decodes the pages that they would save; for single rows of large files they pay.
     """
 
-    def __init__(self, table: Any, columns: Sequence[str]) -> None:
-        self._table = table
+    def __init__(self, table: Any, columns: Sequence[str], *, whole_files: bool = False) -> None:
+        self._table = table.copy({"parquet.filter.columnindex.enabled": "false"}) if whole_files else table
         self._columns = [ROW_ID, SEQUENCE_NUMBER, *columns]
         self._lists = ManifestListManager(table)
         self._snapshot: Any | None = None
@@ -120,16 +122,7 @@ class RangeReader:
         if not splits:
             return RangeRows(read, pa.table({ROW_ID: pa.array([], pa.int64())}), ())
         rows = builder.new_read().to_arrow_batch_reader(splits).read_all()
-        files = tuple(
-            FileSpan(
-                OffsetRange(file.first_row_id, file.first_row_id + file.row_count),
-                datetime.fromtimestamp(file.creation_time_epoch_millis() / 1000, UTC),
-            )
-            for split in splits
-            for file in split.files
-            if file.first_row_id is not None and file.row_count
-        )
-        return RangeRows(read, rows.sort_by(ROW_ID), files)
+        return RangeRows(read, rows.sort_by(ROW_ID), _files(splits))
 
     def _plan(self, wanted: OffsetRange) -> tuple[Any, list[Any]]:
         builder = self._table.new_read_builder().with_projection(self._columns)
@@ -139,6 +132,30 @@ class RangeReader:
         overlapping = [manifest for manifest in self._manifests if _may_hold(manifest, wanted)]
         scan.file_scanner.manifest_scanner = lambda: (overlapping, self._snapshot)
         return builder, scan.plan().splits()
+
+
+def files_of_partition(table: Any, snapshot: Any, column: str, value: str) -> tuple[FileSpan, ...]:
+    """Return the row ids that each data file of one partition holds, as of ``snapshot``; no file is read.
+
+    Files of BLOB columns, which lie beside those of the same rows, are left out.
+    """
+    builder = table.copy({"scan.snapshot-id": str(snapshot.id)}).new_read_builder()
+    builder = builder.with_partition_filter(builder.new_predicate_builder().equal(column, value))
+    splits = builder.new_scan().plan().splits()
+    return tuple(_span(file) for split in splits for file in split.files if not file.file_name.endswith(".blob"))
+
+
+def _files(splits: Sequence[Any]) -> tuple[FileSpan, ...]:
+    return tuple(
+        _span(file) for split in splits for file in split.files if file.first_row_id is not None and file.row_count
+    )
+
+
+def _span(file: Any) -> FileSpan:
+    return FileSpan(
+        OffsetRange(file.first_row_id, file.first_row_id + file.row_count),
+        datetime.fromtimestamp(file.creation_time_epoch_millis() / 1000, UTC),
+    )
 
 
 def _includes(outer: OffsetRange, inner: OffsetRange) -> bool:

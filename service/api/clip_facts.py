@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from consumers.paimon.clips import ClipRecord
+from schemas.api import ClipLink
 from schemas.profile import FilterMode, Profile
 from service.api import wording
+from service.api.videos import clip_link
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +25,14 @@ class ScoreFact:
 
 @dataclass(frozen=True, slots=True)
 class ClipFacts:
-    """One clip for the wall. ``why`` is a sentence; ``title`` names the clip where it has no caption."""
+    """One clip for the wall. ``why`` is a sentence; ``title`` names the clip where it has no caption.
+
+    ``row_id`` is its video's, in the raw table.
+    """
 
     clip_id: str
     row_id: int
+    link: ClipLink
     title: str
     caption_note: str | None
     has_media: bool
@@ -38,13 +45,14 @@ class ClipFacts:
     processed_at: Any
 
 
-def clip_facts(values: Mapping[str, Any], profile: Profile) -> ClipFacts:
+def clip_facts(record: ClipRecord, profile: Profile) -> ClipFacts:
     """Return what is to be said of one row of the curated table.
 
     Args:
-        values: its columns, without the bytes.
+        record: its columns, without the bytes.
         profile: the one in use; the bounds of a clip that was kept under another one are not known.
     """
+    values = record.values
     is_same = values.get("profile_fingerprint") == profile.fingerprint
     caption, is_model = values.get("caption"), values.get("caption_is_model_generated")
     start_s, end_s = float(values.get("start_s", 0)), float(values.get("end_s", 0))
@@ -52,13 +60,14 @@ def clip_facts(values: Mapping[str, Any], profile: Profile) -> ClipFacts:
     return ClipFacts(
         clip_id=str(values["clip_id"]),
         row_id=int(values["source_row_id"]),
+        link=clip_link(str(values["clip_id"]), record.row_id, has_media=record.has_media),
         title=caption or f"Clip of video {values['source_row_id']}",
         caption_note=None
         if not caption
         else f"by {values.get('caption_model_id')}"
         if is_model
         else "from measured facts, no model",
-        has_media=values["cut_method"] != "reference",
+        has_media=record.has_media,
         start_s=start_s,
         end_s=end_s,
         picture=f"{width} x {height}" if width and height else "",

@@ -100,7 +100,7 @@ def make_router(profile: Profile) -> APIRouter:
     @router.get("/parts/newest-clips")
     def newest_clips(request: Request, services: ServicesDep, who: Viewer) -> Response:
         found = services.library.clips(ClipQuery(), _CLIPS_ON_OVERVIEW)
-        facts = [clip_facts(record.values, profile) for record in found.records]
+        facts = [clip_facts(record, profile) for record in found.records]
         return _page(request, who, "newest_clips.html", "", clips=facts)
 
     @router.get("/clips")
@@ -128,7 +128,7 @@ def make_router(profile: Profile) -> APIRouter:
             who,
             "clips.html",
             "clips",
-            clips=[clip_facts(record.values, profile) for record in found.records],
+            clips=[clip_facts(record, profile) for record in found.records],
             filters={"text": text} | wanted,
             is_filtered=any(value.strip() for value in (text, *wanted.values())),
             next_url=None
@@ -174,7 +174,8 @@ def make_router(profile: Profile) -> APIRouter:
         story = videos.get_video(row_id, services, who)
         runs = [charts.timeline(run) for run in reversed(story.runs)]
         consumer = next(iter(services.host.consumers))
-        return _page(request, who, "video.html", "videos", story=story, runs=runs, consumer=consumer)
+        links = {link.clip_id: link for link in story.clips}
+        return _page(request, who, "video.html", "videos", story=story, runs=runs, links=links, consumer=consumer)
 
     @router.get("/log")
     def log_page(request: Request, services: ServicesDep, who: Viewer) -> Response:

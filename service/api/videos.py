@@ -10,7 +10,7 @@ from pydantic import AwareDatetime
 
 from consumers.errors import ConfigurationError, UriNotAllowedError
 from consumers.paimon.clips import ClipRecord
-from schemas.api import ClipId, ClipOut, ClipPage, RegisterIn, RegisterOut, RowId, VideoStory
+from schemas.api import ClipId, ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, RowId, VideoStory
 from schemas.records import RawVideo
 from service.api import security
 from service.api.problems import ApiError, declared, does_not_fit
@@ -21,6 +21,13 @@ from service.operations import Operator
 router = APIRouter(prefix="/api/v1", tags=["videos and clips"], responses=declared(401, 403, 404, 429, 503))
 
 _RANGE = re.compile(r"^bytes=(\d{0,18})-(\d{0,18})$")
+_Row = Annotated[
+    RowId | None,
+    Query(
+        description="The clip's row in the curated table, as lists and their links tell it: an old clip is found by it "
+        "at once. Without it, or with one of another clip, the newest clips are searched for about a second."
+    ),
+]
 _WITHOUT_UNIT = Annotated[float | None, Query(allow_inf_nan=False)]
 
 
@@ -52,6 +59,7 @@ def get_video(row_id: RowId, services: ServicesDep, who: security.Reader) -> Vid
     raw, runs = services.library.raw_video(row_id), services.library.runs(row_id)
     if raw is None and not runs:
         raise ApiError(404, "unknown-video", "There is no such video", f"the raw table has no row {row_id}")
+    links = _links(services, row_id, runs)
     uri = raw.blob.uri if raw is not None and raw.blob is not None else runs[-1]["source_uri"] if runs else None
     return VideoStory(
         row_id=row_id,
@@ -61,6 +69,7 @@ def get_video(row_id: RowId, services: ServicesDep, who: security.Reader) -> Vid
         landed_at=None if raw is None else raw.committed_at,
         status=_status(services, row_id, raw, runs),
         runs=runs,
+        clips=links,
     )
 
 
@@ -86,9 +95,9 @@ def list_clips(
 
 
 @router.get("/clips/{clip_id}")
-def get_clip(clip_id: ClipId, services: ServicesDep, who: security.Reader) -> ClipOut:
+def get_clip(clip_id: ClipId, services: ServicesDep, who: security.Reader, row: _Row = None) -> ClipOut:
     """One clip: spans, scores with their methods and models, caption, lineage."""
-    return _clip(_find(services, clip_id))
+    return _clip(_find(services, clip_id, row))
 
 
 @router.get(
@@ -107,10 +116,11 @@ def get_media(
     services: ServicesDep,
     who: security.Reader,
     clip_id: Annotated[ClipId, Path()],
+    row: _Row = None,
     byte_range: Annotated[str | None, Header(alias="Range", max_length=100)] = None,
 ) -> Response:
     """The clip as MP4; understands Range, so that players can seek."""
-    data = services.library.clip_bytes(_find(services, clip_id)).clip
+    data = services.library.media(_find(services, clip_id, row))
     if data is None:
         raise ApiError(
             404,
@@ -126,9 +136,9 @@ def get_media(
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def get_thumbnail(clip_id: ClipId, services: ServicesDep, who: security.Reader) -> Response:
+def get_thumbnail(clip_id: ClipId, services: ServicesDep, who: security.Reader, row: _Row = None) -> Response:
     """The clip's picture, JPEG."""
-    data = services.library.clip_bytes(_find(services, clip_id)).thumbnail_jpeg
+    data = services.library.thumbnail(_find(services, clip_id, row))
     if data is None:
         raise ApiError(404, "no-thumbnail", "The clip has no picture", "its row has no thumbnail_jpeg")
     return Response(data, media_type="image/jpeg", headers=_CACHED)
@@ -138,23 +148,45 @@ def get_thumbnail(clip_id: ClipId, services: ServicesDep, who: security.Reader) 
 _CACHED = {"Cache-Control": "private, max-age=86400, immutable"}
 
 
-def _find(services: Services, clip_id: str) -> ClipRecord:
-    record = services.library.clip(clip_id)
+def _find(services: Services, clip_id: str, row_id: int | None) -> ClipRecord:
+    record = services.library.clip(clip_id, row_id)
     if record is None:
-        raise ApiError(404, "unknown-clip", "There is no such clip", f"the curated table has no clip {clip_id!r}")
+        raise ApiError(
+            404,
+            "unknown-clip",
+            "There is no such clip",
+            f"the curated table has no clip {clip_id!r} among those that were looked at; an old one is found by its "
+            "row, which lists give: ?row=",
+        )
     return record
 
 
 def _clip(record: ClipRecord) -> ClipOut:
     clip_id = str(record.values["clip_id"])
-    has_media = record.values["cut_method"] != "reference"
-    return ClipOut(
+    link = clip_link(clip_id, record.row_id, has_media=record.has_media)
+    return ClipOut(**link.model_dump(), values=dict(record.values))
+
+
+def clip_link(clip_id: str, row_id: int, *, has_media: bool) -> ClipLink:
+    """Return where a clip and its bytes are found, at once."""
+    path = f"/api/v1/clips/{clip_id}"
+    return ClipLink(
         clip_id=clip_id,
-        row_id=record.row_id,
-        media_url=f"/api/v1/clips/{clip_id}/media" if has_media else None,
-        thumbnail_url=f"/api/v1/clips/{clip_id}/thumbnail" if has_media else None,
-        values=dict(record.values),
+        row_id=row_id,
+        media_url=f"{path}/media?row={row_id}" if has_media else None,
+        thumbnail_url=f"{path}/thumbnail?row={row_id}" if has_media else None,
     )
+
+
+def _links(services: Services, row_id: int, runs: list[dict[str, Any]]) -> list[ClipLink]:
+    """Return where the clips of the latest run that kept any are."""
+    run = next((run for run in reversed(runs) if any(clip["kept"] for clip in run["clips"] or ())), None)
+    if run is None or run["source_committed_at"] is None:
+        return []
+    clip_ids = [str(clip["clip_id"]) for clip in run["clips"] if clip["kept"]]
+    places = services.library.clip_places(row_id, clip_ids, run["source_committed_at"], run["processed_at"])
+    found = [(clip_id, places[clip_id]) for clip_id in clip_ids if clip_id in places]
+    return [clip_link(clip_id, place.row_id, has_media=place.has_media) for clip_id, place in found]
 
 
 def _status(services: Services, row_id: int, raw: RawVideo | None, runs: list[dict[str, Any]]) -> str:

@@ -97,11 +97,10 @@ def export_clips(reader: ClipReader, records: Iterable[ClipRecord], folder: Path
 
 
 def _export(reader: ClipReader, record: ClipRecord, folder: Path) -> dict[str, Any]:
-    stored = reader.read(record)
     line: dict[str, Any] = {"video_file": None, "thumbnail_file": None, **record.values}
     for key, suffix, data in (
-        ("video_file", "mp4", stored.clip),
-        ("thumbnail_file", "jpg", stored.thumbnail_jpeg),
+        ("video_file", "mp4", reader.media(record)),
+        ("thumbnail_file", "jpg", reader.thumbnail(record)),
     ):
         if data is not None:
             name = f"{record.values['clip_id']}.{suffix}"

@@ -160,8 +160,7 @@ def test_clips_are_listed_without_bytes_and_read_one_by_one(config: CatalogConfi
     assert [clip.values["clip_index"] for clip in clips] == [1, 2]
     assert "clip" not in clips[0].values
     assert [clip.row_id for clip in reader.clips(newest_first=True, limit=1)] == [1]
-    content = reader.read(clips[1])
-    assert (content.clip, content.thumbnail_jpeg) == (b"clip 0/2", b"jpeg")
+    assert (reader.media(clips[1]), reader.thumbnail(clips[1])) == (b"clip 0/2", b"jpeg")
 
 
 def test_clips_are_filtered(config: CatalogConfig) -> None:

@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.errors import StoreUnavailableError
+from consumers.pool_report import PoolReport, VideoAt
+from consumers.testing import make_video
 from schemas.api import StageOut, StagesReport
 from schemas.control import AuditEntry, Desired, DesiredState
 from schemas.profile import Profile
-from schemas.records import Stage
+from schemas.records import ProcessedVideo, Stage, StageTiming, VideoOutcome
 from schemas.tables import LEDGER
 from service.api import charts, pages, wording
 from service.api.app import create_app
@@ -207,8 +209,8 @@ async def test_rejected_videos_come_with_their_reasons(service: Service) -> None
 
 def test_clip_kept_under_another_profile_shows_no_bounds_of_this_one() -> None:
     profile = Profile()
-    same = clip_facts(clip(3, profile_fingerprint=profile.fingerprint).values, profile)
-    other = clip_facts(clip(3, profile_fingerprint="f" * 16).values, profile)
+    same = clip_facts(clip(3, profile_fingerprint=profile.fingerprint), profile)
+    other = clip_facts(clip(3, profile_fingerprint="f" * 16), profile)
     assert [score.bound for score in same.scores] == ["≤ 0.5", "≥ 0.25", "≥ 0.2"]
     assert {score.bound for score in other.scores} == {None}
 
@@ -272,3 +274,21 @@ def test_funnel_bars_never_overrun(lost: list[int]) -> None:
 )
 def test_length_of_time_is_said_in_its_largest_units(seconds: float, words: str) -> None:
     assert wording.span(seconds) == words
+
+
+async def test_page_says_where_the_videos_in_flight_stand_and_what_waits(service: Service) -> None:
+    report = PoolReport(
+        {1: VideoAt(Stage.CAPTION, 12.5), 2: VideoAt(Stage.SCENE, 3.0, is_waiting=True)}, {Stage.SCENE: 1}
+    )
+    service.activity.begin(lambda: report)
+    for row_id in (1, 2, 3):
+        service.activity.admitted(make_video(row_id))
+    timings = (StageTiming(Stage.SCENE, 9.0, 9.0, 10, 2),)
+    service.activity.finished(ProcessedVideo(make_video(9), VideoOutcome(timings=timings), 1, NOON))
+    async with open_page(service) as client:
+        await log_in(client)
+        text = (await client.get("/")).text
+    assert "Caption, 12 s" in text
+    assert "waits for a worker" in text
+    assert "waits for its next attempt" in text
+    assert "<b>1</b> waiting" in text
