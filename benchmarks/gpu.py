@@ -1,14 +1,15 @@
 """Seconds of video per GPU-second of the model stages: ``python -m benchmarks.gpu --json``.
 
 Full-size models of the default architectures with random weights: throughput does not depend on the weights' values.
-Without a GPU nothing is measured, and the output says so; ``--device cpu --small`` runs the same code on tiny models,
-to show that it works, and measures nothing worth quoting.
+Then decoding, on the CPU and with NVDEC. Without a GPU nothing is measured, and the output says so; ``--small`` runs
+the same code on tiny models, on a CPU as well, to show that it works, and prints no figure.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import statistics
 import subprocess
@@ -29,14 +30,17 @@ from transformers import (
     ViTForImageClassification,
 )
 
+from benchmarks.gpu_decode import decode_cases
 from consumers.models.aesthetic import AestheticModel, AestheticScorer
-from consumers.models.base import Frame, ModelInfo
+from consumers.models.base import Frame, ModelInfo, OutOfMemoryError
 from consumers.models.captioners.blip import BlipCaptioner
 from consumers.models.nsfw import NsfwScorer
 from consumers.models.preprocess import Normalization, Preprocessor
 from schemas.models import CaptionerParams, GenerationParams
 
 _HALF = Normalization(1 / 255, (0.5,) * 3, (0.5,) * 3)
+_FIGURES = ("clips_per_s", "video_s_per_gpu_s", "gpu_utilization_percent", "rounds")
+_OUT_OF_MEMORY = (torch.OutOfMemoryError, OutOfMemoryError)
 _LARGEST = {"nsfw": 4096, "aesthetic": 4096, "captioner": 256}
 _TINY: dict[str, Any] = {
     "hidden_size": 32,
@@ -109,7 +113,7 @@ def build(
         f"random/{stage}",
         None,
         str(work.device),
-        str(dtype).removeprefix("torch."),
+        _name(dtype),
         sum(parameter.numel() for parameter in model.parameters()),
         model.get_memory_footprint(),
     )
@@ -160,14 +164,14 @@ def measure(work: Workload, count: int, run: Callable[[Sequence[Sequence[Frame]]
     per_s = rounds * count / wall_s
     return {
         "clips_per_s": round(per_s, 3),
-        "video_s_per_device_s": round(per_s * work.clip_s, 2),
+        "video_s_per_gpu_s": round(per_s * work.clip_s, 2),
         "gpu_utilization_percent": used.percent,
         "rounds": rounds,
     }
 
 
 def results(work: Workload) -> Iterator[dict[str, Any]]:
-    """Yield one result per case."""
+    """Yield one result per case of the models. Where a case does not fit in memory, its ``reason`` says so."""
     dtypes = [torch.float32]
     if work.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
         dtypes.append(torch.bfloat16)
@@ -176,33 +180,63 @@ def results(work: Workload) -> Iterator[dict[str, Any]]:
     for stage in _LARGEST:
         rates: dict[tuple[torch.dtype, str], float] = {}
         for dtype in dtypes:
-            largest = _largest_batch(stage, work, dtype)
-            # Half of what fits: generation and neighbours on a shared GPU need room.
-            sizes = {"one": 1, "many": max(1, min(largest // 2, 64 if stage == "captioner" else 512))}
-            chosen[stage] = sizes["many"]
-            for label, size in sizes.items():
-                model = build(stage, work, dtype, size)
-                count = size if stage == "captioner" else max(1, -(-size // work.frames))
-                result = measure(work, count, _call(model))
-                rates[dtype, label] = result["video_s_per_device_s"]
-                memory = {"parameters": model.info.parameters, "memory_bytes": model.info.memory_bytes}
-                yield {
-                    "case": f"gpu/{stage}",
-                    "dtype": model.info.dtype,
-                    "batch": size,
-                    "largest_batch": largest,
-                    **memory,
-                    **result,
-                }
-                del model
-        yield {
-            "case": f"gpu/{stage}/gains",
-            "batching": round(rates[best, "many"] / rates[best, "one"], 2),
-            "bf16": round(rates[best, "many"] / rates[torch.float32, "many"], 2) if len(dtypes) > 1 else None,
-        }
-    calls = [_call(build(stage, work, best, size)) for stage, size in chosen.items()]
-    together = measure(work, chosen["captioner"], lambda clips: [call(clips) for call in calls])
-    yield {"case": "gpu/together", "dtype": str(best).removeprefix("torch."), "batches": chosen, **together}
+            try:
+                largest = _largest_batch(stage, work, dtype)
+                # Half of what fits: generation and neighbours on a shared GPU need room.
+                many = max(1, min(largest // 2, 64 if stage == "captioner" else 512))
+                for label, size in {"one": 1, "many": many}.items():
+                    result = _case(stage, work, dtype, size)
+                    rates[dtype, label] = result["video_s_per_gpu_s"]
+                    yield {**result, "largest_batch": largest}
+            except _OUT_OF_MEMORY as error:
+                yield {"case": f"gpu/{stage}", "dtype": _name(dtype), "measured": False, "reason": _first_line(error)}
+                continue
+            if dtype is best:
+                chosen[stage] = many
+        if (best, "many") in rates:
+            batching = rates[best, "many"] / rates[best, "one"]
+            plain = rates.get((torch.float32, "many")) if len(dtypes) > 1 else None
+            yield {
+                "case": f"gpu/{stage}/gains",
+                "batching": round(batching, 2),
+                "bf16": round(rates[best, "many"] / plain, 2) if plain else None,
+            }
+    yield _together(work, best, chosen)
+
+
+def _case(stage: str, work: Workload, dtype: torch.dtype, size: int) -> dict[str, Any]:
+    model = build(stage, work, dtype, size)
+    count = size if stage == "captioner" else max(1, -(-size // work.frames))
+    return {
+        "case": f"gpu/{stage}",
+        "dtype": model.info.dtype,
+        "parameters": model.info.parameters,
+        "memory_bytes": model.info.memory_bytes,
+        **measure(work, count, _call(model)),
+        "batch": model.batch_limit,
+    }
+
+
+def _together(work: Workload, dtype: torch.dtype, sizes: dict[str, int]) -> dict[str, Any]:
+    case = {"case": "gpu/together", "dtype": _name(dtype)}
+    if sizes.keys() != _LARGEST.keys():
+        return {**case, "measured": False, "reason": f"only {', '.join(sizes) or 'no stage'} fitted in memory alone"}
+    try:
+        models = {stage: build(stage, work, dtype, size) for stage, size in sizes.items()}
+        calls = [_call(model) for model in models.values()]
+        result = measure(work, sizes["captioner"], lambda clips: [call(clips) for call in calls])
+    except _OUT_OF_MEMORY as error:
+        return {**case, "measured": False, "reason": _first_line(error)}
+    # Beside each other they may have had to make their batches smaller.
+    return {**case, **result, "batches": {stage: model.batch_limit for stage, model in models.items()}}
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _largest_batch(stage: str, work: Workload, dtype: torch.dtype) -> int:
@@ -229,7 +263,8 @@ def _utilization(device: torch.device) -> Iterator[Utilization]:
         yield used
         return
     query = [program, "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
-    query += ["-i", str(device.index or 0)]
+    # Not by index: nvidia-smi counts all GPUs of the machine, torch those that this process may see.
+    query += ["-i", f"GPU-{torch.cuda.get_device_properties(device).uuid}"]
     with subprocess.Popen(query, stdout=subprocess.PIPE, text=True) as process:
         lines = process.stdout or ()
         reader = threading.Thread(target=lambda: used.samples.extend(float(x) for x in lines if x.strip().isdigit()))
@@ -250,35 +285,36 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=20, help="tokens of a caption; all captions have this length")
     parser.add_argument("--seconds", type=float, default=5.0, help="time for each measurement")
     options = parser.parse_args()
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
+        parser.error(f"--device {options.device}: it is cuda, cuda:0, cuda:1 and so on, or cpu")
     device = torch.device(options.device)
-
-    def show(result: dict[str, Any]) -> None:
-        text = json.dumps(result) if options.json else "  ".join(f"{key}={value}" for key, value in result.items())
-        print(text, flush=True)
-
-    has_gpu = torch.cuda.is_available()
     if device.type == "cpu" and not options.small:
         parser.error("--device cpu measures a GPU's work on a CPU; add --small to see that it runs")
-    machine = {
-        "torch": torch.__version__,
-        "gpu": torch.cuda.get_device_name(device) if has_gpu and device.type == "cuda" else None,
-    }
-    if device.type == "cuda" and not has_gpu:
-        show(
-            {
-                "case": "gpu",
-                "measured": False,
-                "reason": "torch sees no GPU on this machine: nothing is claimed",
-                **machine,
-            }
-        )
+    is_real = device.type == "cuda" and not options.small
+
+    def show(result: dict[str, Any]) -> None:
+        shown = {"measured": is_real, **result}
+        if not shown["measured"]:
+            shown = {key: value for key, value in shown.items() if key not in _FIGURES}
+        text = json.dumps(shown) if options.json else "  ".join(f"{key}={value}" for key, value in shown.items())
+        print(text, flush=True)
+
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        reason = f"there is no {device}: torch sees {num_gpus or 'no'} GPU on this machine; nothing is claimed"
+        show({"case": "gpu", "measured": False, "reason": reason, "torch": torch.__version__})
         return
     work = Workload(device, options.small, options.clip_seconds, options.frames, options.tokens, options.seconds)
-    real = device.type == "cuda" and not options.small
     shape = {"clip_s": work.clip_s, "frames_per_clip": work.frames, "caption_tokens": work.tokens, "beams": 4}
-    show({"case": "gpu", "measured": real, "weights": "random", **shape, **machine})
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    show({"case": "gpu", "weights": "random", **shape, "torch": torch.__version__, "gpu": gpu})
     for result in results(work):
-        show({**result, "measured": real})
+        # A ratio of rates is a figure, too.
+        if is_real or not result["case"].endswith("/gains"):
+            show(result)
+    if is_real:
+        for result in decode_cases():
+            show(result)
 
 
 if __name__ == "__main__":
