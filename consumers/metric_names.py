@@ -296,7 +296,7 @@ DECODE_COST_RATIO = Metric(
 STAGE_QUEUE_DEPTH = Metric(
     "sluice_stage_queue_depth",
     "gauge",
-    "Items that wait for a stage.",
+    "Items that wait for a stage: videos that no worker has taken at scene_segmentation, clips at a model stage.",
     "Stages",
     ("consumer", "stage"),
     unit="items",

@@ -44,6 +44,11 @@ class StageReplicas:
     num_running: int
     gpus_each: float = 0.0
 
+    @property
+    def num_with_gpu(self) -> int:
+        """How many of them hold a GPU or a share of one."""
+        return self.num_running if self.gpus_each > 0 else 0
+
 
 @dataclass(frozen=True, slots=True)
 class PoolReport:

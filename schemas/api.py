@@ -147,6 +147,12 @@ class InFlightOut(_Out):
     admitted_at: datetime
     age_s: float
     num_failures: int
+    stage: str | None = Field(
+        description="Where it stands: the stage that its worker is at, `decode` for the pass that does all stages "
+        "without a model at once, or the model that it waits for; null while it waits for its next attempt."
+    )
+    stage_s: float | None = Field(description="Seconds since it got there.")
+    is_waiting: bool = Field(description="No worker has taken it yet.")
 
 
 class ConsumerSummary(_Out):
@@ -171,8 +177,11 @@ class ConsumerDetail(ConsumerSummary):
     in_flight: list[InFlightOut] = Field(description="At most the 100 oldest.")
     num_in_flight: int
     num_uncommitted: int
-    bottleneck: str | None = Field(description="The stage in which the last videos spent the most time.")
-    bottleneck_share: float | None
+    bottleneck: str | None = Field(
+        description="The stage that the others wait for: where the most waits, and of stages that share workers, or "
+        "where nothing waits, the one in which the last videos spent the most time."
+    )
+    bottleneck_share: float | None = Field(description="Its share of the time of the last videos, 0 to 1.")
     store_error: str | None = Field(description="The store's last error, while it does not answer.")
     breaker_reason: str | None = Field(
         description="Why intake is held: failures look like our side's fault, and single videos probe whether they end."
@@ -184,7 +193,26 @@ class ConsumerDetail(ConsumerSummary):
 
 
 class StageOut(_Out):
-    """One stage since this process started."""
+    """One stage: its totals since this process started, and its queue and workers now."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        from_attributes=True,
+        json_schema_extra={
+            "example": {
+                "stage": "caption",
+                "num_in": 412,
+                "num_out": 409,
+                "rejected": {"caption_refused": 3},
+                "wall_s": 5120.4,
+                "cpu_s": 310.2,
+                "waiting": 14,
+                "replicas": 2,
+                "gpu_replicas": 2,
+                "mean_batch": 6.5,
+            }
+        },
+    )
 
     stage: str
     num_in: int
@@ -192,6 +220,18 @@ class StageOut(_Out):
     rejected: dict[str, int]
     wall_s: float
     cpu_s: float
+    waiting: int | None = Field(
+        None,
+        description="Items that wait for its workers: videos at scene_segmentation, which no worker has taken, and clips "
+        "at a model. Null for stages without workers of their own.",
+    )
+    replicas: int | None = Field(
+        None, description="Its workers that run; those of scene_segmentation do all stages without a model."
+    )
+    gpu_replicas: int | None = Field(None, description="Those of them that hold a GPU or a share of one.")
+    mean_batch: float | None = Field(
+        None, description="Mean batch that the last 200 clips were in; null where no model has seen any."
+    )
 
 
 class StagesReport(_Out):

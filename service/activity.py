@@ -10,10 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from consumers.breaker import BreakerState
+from consumers.pool_report import FIRST_STAGE, PoolReport
 from consumers.ports import Clock, CommitBatch, CommitReceipt, Observer
 from schemas.records import ProcessedVideo, RawVideo, Stage
+from service.bottleneck import bottleneck, loads
 
 _NUM_REMEMBERED = 200
+_NUM_LOADS = 30
 
 Tell = Callable[[str, Mapping[str, Any]], None]
 """Told of events: a word and what is to be said of it."""
@@ -21,7 +24,11 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 
 @dataclass(frozen=True, slots=True)
 class InFlightVideo:
-    """A video that was admitted and is not finished. ``num_failures`` calls for it have failed so far."""
+    """A video that was admitted and is not finished.
+
+    ``num_failures`` calls for it have failed so far. ``stage`` is where it stands, since ``stage_s`` seconds; None
+    while it waits for its next call. ``is_waiting``: no worker has taken it yet.
+    """
 
     row_id: int
     video_id: str
@@ -29,6 +36,9 @@ class InFlightVideo:
     admitted_at: datetime
     age_s: float
     num_failures: int
+    stage: Stage | None
+    stage_s: float | None
+    is_waiting: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,12 @@ class CommitNote:
 
 @dataclass(frozen=True, slots=True)
 class StageTotals:
-    """One stage since the process started: items in and out, rejections by reason, and what it cost, in seconds."""
+    """One stage: since the process started items in and out, rejections by reason, and what it cost, in seconds.
+
+    ``waiting`` is its queue now, ``replicas`` and ``gpu_replicas`` the workers that run now, and those that hold a GPU
+    or a share of one; None where it has no workers of its own, or that is unknown. ``mean_batch`` is over the last
+    clips that a model has seen, None without any.
+    """
 
     stage: Stage
     num_in: int
@@ -67,6 +82,10 @@ class StageTotals:
     rejected: Mapping[str, int]
     wall_s: float
     cpu_s: float
+    waiting: int | None
+    replicas: int | None
+    gpu_replicas: int | None
+    mean_batch: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,7 @@ class _StageSums:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     rejected: Counter[str] = field(default_factory=Counter)
+    batches: deque[int] = field(default_factory=lambda: deque(maxlen=_NUM_REMEMBERED))
 
 
 class ConsumerActivity:
@@ -103,6 +123,8 @@ class ConsumerActivity:
         self._in_flight: dict[int, tuple[RawVideo, datetime, float, int]] = {}
         self._stages = {stage: _StageSums() for stage in Stage}
         self._recent: deque[Mapping[Stage, float]] = deque(maxlen=_NUM_REMEMBERED)
+        self._report: Callable[[], PoolReport] = PoolReport
+        self._loads: deque[Mapping[Stage, int]] = deque(maxlen=_NUM_LOADS)
         self._troubles: deque[Trouble] = deque(maxlen=_NUM_REMEMBERED)
         self._commits: deque[CommitNote] = deque(maxlen=_NUM_REMEMBERED)
         self._totals = CommittedTotals()
@@ -133,6 +155,7 @@ class ConsumerActivity:
                 sums.num_out += timing.num_out
                 sums.wall_s += timing.wall_s
                 sums.cpu_s += timing.cpu_s
+                sums.batches.extend(call.batch_size for call in timing.calls)
             self._recent.append({timing.stage: timing.wall_s for timing in outcome.timings})
             for clip in outcome.clips:
                 if clip.rejected_by is not None:
@@ -184,44 +207,65 @@ class ConsumerActivity:
             )
         self._tell("commit", {"sequence": note.sequence, "num_videos": note.num_videos, "num_clips": note.num_clips})
 
-    def begin(self) -> None:
-        """Forget what was in flight: a new run of the consumer begins, and reads it again."""
+    def begin(self, report: Callable[[], PoolReport]) -> None:
+        """Forget what was in flight: a new run of the consumer begins, and reads it again.
+
+        Args:
+            report: tells where the videos of this run stand; costs nothing.
+        """
         with self._lock:
             self._in_flight.clear()
+            self._report = report
+            self._loads.clear()
+
+    def look(self) -> PoolReport:
+        """Return the pool's report, and remember what waits; to be called once a second, for the bottleneck."""
+        report = self._report()
+        with self._lock:
+            self._loads.append(loads(report))
+        return report
 
     def in_flight(self) -> list[InFlightVideo]:
         """Return the videos in flight, the oldest first."""
-        now_s = self._clock.monotonic_s()
+        now_s, places = self._clock.monotonic_s(), self._report().videos
         with self._lock:
             held = list(self._in_flight.values())
         return sorted(
             (
-                InFlightVideo(video.row_id, video.video_id, video.size_bytes, at, now_s - at_s, failures)
+                InFlightVideo(
+                    row_id=video.row_id,
+                    video_id=video.video_id,
+                    size_bytes=video.size_bytes,
+                    admitted_at=at,
+                    age_s=now_s - at_s,
+                    num_failures=failures,
+                    stage=None if place is None else place.stage,
+                    stage_s=None if place is None else place.for_s,
+                    is_waiting=place is not None and place.is_waiting,
+                )
                 for video, at, at_s, failures in held
+                for place in (places.get(video.row_id),)
             ),
             key=lambda item: -item.age_s,
         )
 
     def stages(self) -> list[StageTotals]:
-        """Return the stages that were passed or failed in, in the order of the pipeline."""
+        """Return the stages in the order of the pipeline."""
+        report = self._report()
         with self._lock:
-            return [
-                StageTotals(stage, sums.num_in, sums.num_out, dict(sums.rejected), sums.wall_s, sums.cpu_s)
-                for stage, sums in self._stages.items()
-            ]
+            return [_totals(stage, sums, report) for stage, sums in self._stages.items()]
 
     def bottleneck(self) -> tuple[Stage, float] | None:
-        """Return the stage in which the last videos spent the most time, and its share of it; None before the first."""
+        """Return the stage that the others wait for, and its share of the time of the last videos; None at first."""
         with self._lock:
-            recent = list(self._recent)
+            recent, seen = list(self._recent), list(self._loads)
         wall_s: Counter[Stage] = Counter()
         for timings in recent:
             wall_s.update(timings)
-        total_s = sum(wall_s.values())
-        if total_s <= 0:
-            return None
-        stage, most_s = wall_s.most_common(1)[0]
-        return stage, most_s / total_s
+        queued: Counter[Stage] = Counter()
+        for load in seen:
+            queued.update(load)
+        return bottleneck(queued, wall_s)
 
     def breaker(self, state: BreakerState, reason: str | None) -> None:
         """Tell that intake is held, or goes on."""
@@ -241,6 +285,22 @@ class ConsumerActivity:
         """Return what this process has committed."""
         with self._lock:
             return self._totals
+
+
+def _totals(stage: Stage, sums: _StageSums, report: PoolReport) -> StageTotals:
+    workers, has_queue = report.replicas.get(stage), stage in report.waiting
+    return StageTotals(
+        stage=stage,
+        num_in=sums.num_in,
+        num_out=sums.num_out,
+        rejected=dict(sums.rejected),
+        wall_s=sums.wall_s,
+        cpu_s=sums.cpu_s,
+        waiting=report.waiting.get(stage, 0) if has_queue or workers is not None or stage is FIRST_STAGE else None,
+        replicas=None if workers is None else workers.num_running,
+        gpu_replicas=None if workers is None else workers.num_with_gpu,
+        mean_batch=sum(sums.batches) / len(sums.batches) if sums.batches else None,
+    )
 
 
 class Observers:

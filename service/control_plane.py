@@ -142,7 +142,7 @@ class ControlPlane:
                 interval_s=settings.api.probe_interval_s,
                 on_probe=_publisher(telemetry),
             ),
-            on_view=_StatePublisher(telemetry),
+            on_view=_StatePublisher(telemetry, activity),
         )
         policy = LagPolicy(current_within_s=settings.api.current_within_s, stalled_after_s=settings.api.stalled_after_s)
         return Host(
@@ -155,8 +155,8 @@ class ControlPlane:
         )
 
     def _incarnate(self, observers: Observers, activity: ConsumerActivity, telemetry: ConsumerTelemetry) -> Incarnation:
-        activity.begin()
         pool = wiring.build_pool(self._settings)
+        activity.begin(pool.report)
         sink = TimedSink(wiring.build_sink(self._settings), telemetry, self._clock)
         processor = wiring.build_processor(self._settings, pool, observers, sink)
 
@@ -172,10 +172,11 @@ class ControlPlane:
 
 
 class _StatePublisher:
-    """Passes a consumer's state on to its metrics."""
+    """Passes a consumer's state, and that of its pool, on to its metrics."""
 
-    def __init__(self, telemetry: ConsumerTelemetry) -> None:
+    def __init__(self, telemetry: ConsumerTelemetry, activity: ConsumerActivity) -> None:
         self._telemetry = telemetry
+        self._activity = activity
         self._num_restarts = 0
 
     def __call__(self, view: ConsumerView, is_new_state: bool) -> None:
@@ -188,6 +189,7 @@ class _StatePublisher:
             telemetry.verdict(view.verdict.value)
         if status.processor is not None:
             telemetry.status(status.processor)
+        telemetry.pool(self._activity.look())
         while self._num_restarts < status.num_restarts:
             self._num_restarts += 1
             telemetry.restarted()

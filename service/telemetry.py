@@ -24,7 +24,8 @@ from consumers import metric_names as names
 from consumers.breaker import BreakerState
 from consumers.errors import FencedError, SluiceError
 from consumers.metric_names import METRICS
-from consumers.metric_types import DESIRED_STATES, STATES, VERDICTS, CommitResult, Metric
+from consumers.metric_types import DESIRED_STATES, MODEL_STAGES, STATES, VERDICTS, CommitResult, Metric
+from consumers.pool_report import PoolReport
 from consumers.ports import Clock, CommitBatch, CommitReceipt, Recovered, Sink
 from consumers.reports import ProcessorStatus
 from schemas.records import ModelCall, ProcessedVideo, RawVideo, Stage, VideoStatus
@@ -250,13 +251,13 @@ class ConsumerTelemetry:
         """Publish how many videos keep every worker busy."""
         self._set(names.POOL_CAPACITY, num_videos)
 
-    def queue_depth(self, stage: Stage, num_items: int) -> None:
-        """Publish how many items wait for a stage."""
-        self._set(names.STAGE_QUEUE_DEPTH, num_items, stage)
-
-    def gpu_replicas(self, stage: Stage, num_replicas: int) -> None:
-        """Publish how many replicas of a model stage hold a GPU."""
-        self._set(names.GPU_REPLICAS, num_replicas, stage)
+    def pool(self, report: PoolReport) -> None:
+        """Publish how much waits for each stage, and how many workers of the models hold a GPU."""
+        for stage in Stage:
+            self._set(names.STAGE_QUEUE_DEPTH, report.waiting.get(stage, 0), stage)
+        for stage in MODEL_STAGES:
+            workers = report.replicas.get(stage)
+            self._set(names.GPU_REPLICAS, 0 if workers is None else workers.num_with_gpu, stage)
 
     def _model_called(self, stage: Stage, call: ModelCall) -> None:
         self._observe(names.STAGE_BATCH_SIZE, call.batch_size, stage)

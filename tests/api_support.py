@@ -255,6 +255,7 @@ class Service:
 
     def _build(self) -> Incarnation:
         pool = FakePool()
+        self.activity.begin(pool.report)
         processor = Processor(
             FakeSource(),
             FakeSink(self.tables),

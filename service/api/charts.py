@@ -24,7 +24,9 @@ class FunnelRow:
         lost_width: share for what was rejected, 0 to 100.
         reasons: reasons of rejection and their counts, the most frequent first.
         time_share: share of all time spent, 0 to 1.
-        is_bottleneck: whether the last videos spent the most time here.
+        is_bottleneck: whether the others wait for it.
+        waiting: items in its queue now, None where it has none of its own.
+        mean_batch: of the last clips, None where no model was asked.
     """
 
     stage: str
@@ -35,6 +37,8 @@ class FunnelRow:
     reasons: tuple[tuple[str, int], ...]
     time_share: float
     is_bottleneck: bool
+    waiting: int | None
+    mean_batch: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ def funnel(report: StagesReport) -> Funnel:
             reasons=tuple(sorted(stage.rejected.items(), key=lambda item: (-item[1], item[0]))),
             time_share=stage.wall_s / total_s if total_s else 0.0,
             is_bottleneck=stage.stage == report.bottleneck,
+            waiting=stage.waiting,
+            mean_batch=stage.mean_batch,
         )
         for stage in report.stages
     }

@@ -123,19 +123,39 @@ def _view(remote: Remote, path: str) -> Group:
             f"{window['video_s_per_s']:.1f}",
             f"{window['bytes_per_s'] / 1e6:.2f}",
         )
-    funnel = _table("stage", "in", "out", "rejected", "CPU s")
+    funnel = _table("stage", "in", "out", "waiting", "batch", "rejected", "CPU s")
     for stage in stages["stages"]:
-        if stage["num_in"] or stage["rejected"]:
-            mark = " <- most time" if stage["stage"] == stages["bottleneck"] else ""
+        if stage["num_in"] or stage["rejected"] or stage["waiting"]:
+            mark = " <- bottleneck" if stage["stage"] == stages["bottleneck"] else ""
             rejected = ", ".join(f"{count} {reason}" for reason, count in stage["rejected"].items())
             funnel.add_row(
-                stage["stage"] + mark, str(stage["num_in"]), str(stage["num_out"]), rejected, f"{stage['cpu_s']:.1f}"
+                stage["stage"] + mark,
+                str(stage["num_in"]),
+                str(stage["num_out"]),
+                "" if stage["waiting"] is None else str(stage["waiting"]),
+                "" if stage["mean_batch"] is None else f"{stage['mean_batch']:.1f}",
+                rejected,
+                f"{stage['cpu_s']:.1f}",
             )
-    flight = _table("row in flight", "video", "age", "failures")
+    flight = _table("row in flight", "video", "at", "age", "failures")
     for video in found["in_flight"][:10]:
-        flight.add_row(str(video["row_id"]), video["video_id"], _span(video["age_s"]), str(video["num_failures"]))
+        flight.add_row(
+            str(video["row_id"]),
+            video["video_id"],
+            _place(video),
+            _span(video["age_s"]),
+            str(video["num_failures"]),
+        )
     parts += [rates, funnel, flight]
     return Group(*parts)
+
+
+def _place(video: dict[str, Any]) -> str:
+    if video["stage"] is None:
+        return "next attempt"
+    if video["is_waiting"]:
+        return "waits for a worker"
+    return f"{video['stage']} for {_span(video['stage_s'])}"
 
 
 def _headline(found: dict[str, Any]) -> Text:

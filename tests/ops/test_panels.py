@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from consumers.clock import SystemClock
+from consumers.pool_report import PoolReport, StageReplicas
 from consumers.ports import CommitBatch, CommitReceipt
 from consumers.reports import Phase, ProcessorStatus
 from consumers.testing import kept_outcome, make_video
@@ -55,9 +56,8 @@ def live(consumer: ConsumerTelemetry, tick: int) -> None:
     consumer.lag_probe_failed()
     consumer.beat()
     consumer.status(ProcessorStatus(Phase.RUNNING, num_in_flight=4, in_flight_bytes=99, num_uncommitted=2))
-    for stage in _GPU_STAGES:
-        consumer.gpu_replicas(stage, 1)
-        consumer.queue_depth(stage, 5)
+    waiting, workers = dict.fromkeys(_GPU_STAGES, 5), dict.fromkeys(_GPU_STAGES, StageReplicas(1, 0.5))
+    consumer.pool(PoolReport(waiting=waiting, replicas=workers))
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from consumers.errors import StoreUnavailableError
+from consumers.pool_report import PoolReport, StageReplicas, VideoAt
+from consumers.testing import make_video
 from schemas.control import DesiredState
+from schemas.records import ModelCall, ProcessedVideo, Stage, StageTiming, VideoOutcome
 from service.api.tokens import Role
-from tests.api_support import Service
+from tests.api_support import NOON, Service
 from tests.unit.test_supervisor import wait_for
 
 pytestmark = pytest.mark.anyio
@@ -50,6 +53,40 @@ async def test_detail_says_where_the_consumer_is(service: Service) -> None:
     assert found["position"] == {"watermark": 8, "done": [], "num_ranges": 0, "sequence": 4, "epoch": 2}
     assert found["lag"]["bytes"] == 2000
     assert [rates["window_s"] for rates in found["throughput"]] == [60.0, 300.0, 900.0]
+
+
+async def test_videos_in_flight_say_where_they_stand(service: Service) -> None:
+    stand_in_the_pool(service)
+    found = await get(service, "/consumers/films")
+    places = {video["row_id"]: (video["stage"], video["stage_s"], video["is_waiting"]) for video in found["in_flight"]}
+    assert places == {1: ("decode", 12.5, False), 2: ("scene_segmentation", 3.0, True), 3: (None, None, False)}
+
+
+async def test_stages_say_what_waits_who_works_and_in_which_batches(service: Service) -> None:
+    stand_in_the_pool(service)
+    calls = (ModelCall(0.1, 0.2, 4, on_gpu=True), ModelCall(0.1, 0.2, 2, on_gpu=True))
+    timings = (StageTiming(Stage.DECODE, 9.0, 9.0, 10, 10), StageTiming(Stage.CAPTION, 1.0, 0.1, 2, 2, calls))
+    service.activity.finished(ProcessedVideo(make_video(3), VideoOutcome(timings=timings), 1, NOON))
+    service.activity.look()
+    report = await get(service, "/consumers/films/stages")
+    stages = {stage["stage"]: stage for stage in report["stages"]}
+    keys = ("waiting", "replicas", "gpu_replicas", "mean_batch")
+    assert [stages["caption"][key] for key in keys] == [7, 2, 2, 3.0]
+    assert [stages["scene_segmentation"][key] for key in keys] == [1, 4, 0, None]
+    assert [stages["motion_filter"][key] for key in keys] == [None, None, None, None]
+    # Decoding takes the most time, and the queue stands before the captioner.
+    assert report["bottleneck"] == "caption"
+
+
+def stand_in_the_pool(service: Service) -> None:
+    report = PoolReport(
+        {1: VideoAt(Stage.DECODE, 12.5), 2: VideoAt(Stage.SCENE, 3.0, is_waiting=True)},
+        {Stage.SCENE: 1, Stage.CAPTION: 7},
+        {Stage.SCENE: StageReplicas(4), Stage.CAPTION: StageReplicas(2, 0.5)},
+    )
+    service.activity.begin(lambda: report)
+    for row_id in (1, 2, 3):
+        service.activity.admitted(make_video(row_id))
 
 
 @pytest.mark.parametrize("part", ["lag", "throughput", "stages", "commits", "errors", "trail"])

@@ -85,7 +85,8 @@ def test_settings_of_a_stage_become_those_of_its_deployment():
     config = ModelPoolConfig(
         num_replicas=2, max_replicas=6, max_batch=4, linger_s=0.5, num_gpus=0.5, num_cpus=3, resources={"A100": 0.1}
     )
-    bound = bind(ModelPools(BOTH, {"nsfw": config}), is_embedded=False, cluster_gpus=2.0, logging_config=None, board="b")
+    pools = ModelPools(BOTH, {"nsfw": config})
+    bound = bind(pools, is_embedded=False, cluster_gpus=2.0, logging_config=None, board="b")
     nsfw, captioner = (bound[name]._bound_deployment for name in ("nsfw", "captioner"))
     assert (nsfw.name, captioner.name) == ("NsfwScorer", "Captioner")
     scaling = nsfw._deployment_config.autoscaling_config

@@ -10,6 +10,7 @@ from prometheus_client import generate_latest
 from consumers.breaker import BreakerState
 from consumers.errors import FencedError, StoreUnavailableError
 from consumers.metric_names import METRICS
+from consumers.pool_report import PoolReport, StageReplicas
 from consumers.ports import CommitBatch, CommitReceipt
 from consumers.reports import Phase, ProcessorStatus
 from consumers.testing import FakeClock, kept_outcome, make_video
@@ -238,7 +239,7 @@ def test_two_consumers_share_a_registry_and_not_their_figures(telemetry: Telemet
 def test_scrape_over_http_shows_what_was_published(telemetry: Telemetry, consumer: ConsumerTelemetry) -> None:
     consumer.status(ProcessorStatus(Phase.RUNNING, num_in_flight=4, in_flight_bytes=77))
     consumer.pool_capacity(8)
-    consumer.queue_depth(Stage.CAPTION, 6)
+    consumer.pool(PoolReport(waiting={Stage.CAPTION: 6}, replicas={Stage.CAPTION: StageReplicas(3, 0.6)}))
     server = telemetry.serve(0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as answer:
@@ -248,4 +249,5 @@ def test_scrape_over_http_shows_what_was_published(telemetry: Telemetry, consume
     assert 'sluice_videos_in_flight{consumer="films"} 4.0' in text
     assert 'sluice_pool_capacity_videos{consumer="films"} 8.0' in text
     assert 'sluice_stage_queue_depth{consumer="films",stage="caption"} 6.0' in text
+    assert 'sluice_gpu_replicas{consumer="films",stage="caption"} 3.0' in text
     assert "process_resident_memory_bytes" in text
