@@ -125,7 +125,7 @@ def _pace(options: argparse.Namespace) -> Pace:
     if options.pool == "ray":
         # Ray alone takes 10 s to start.
         return Pace(stretch=12, patience_s=90)
-    return Pace(stretch=3, patience_s=30) if options.store == "s3" else Pace(stretch=1, patience_s=8)
+    return Pace(stretch=2, patience_s=30) if options.store == "s3" else Pace(stretch=1, patience_s=8)
 
 
 def _print(line: dict[str, object], as_json: bool) -> None:

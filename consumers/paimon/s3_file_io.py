@@ -1,7 +1,7 @@
 """pypaimon's file system on S3 with half the requests, and with a patience of seconds.
 
 pyarrow looks at an object before it reads it, looks for the folder before it writes (S3 has none), and writes the
-smallest file in three requests. Paimon's metadata are many small files, so that most of the time of a commit, or a start,
+smallest file in three requests. Paimon's metadata are many small files, so that most of the time of a commit or a start
 goes into such requests. Here metadata are read and written in one request each; data files go the old way.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import obstore
 from obstore.exceptions import BaseError
-from pyarrow.fs import S3FileSystem
+from pyarrow.fs import AwsDefaultS3RetryStrategy, S3FileSystem
 from pypaimon.filesystem.pyarrow_file_io import PyArrowFileIO
 
 from consumers.paimon.s3 import explain, open_s3
@@ -49,8 +49,10 @@ class LeanS3FileIO(PyArrowFileIO):  # type: ignore[misc]
         return {**super().__getstate__(), "_stores": {}}
 
     def _create_s3_retry_config(self, *_: int) -> dict[str, Any]:
-        # By itself it would try for minutes, deaf to a stop.
-        return dict(super()._create_s3_retry_config(max_attempts=5, request_timeout=20, connect_timeout=5))
+        # By itself it would try for minutes, deaf to a stop. This strategy waits 25 ms before the first retry, where
+        # the standard one waits half a second; the eighth is over after some 6 s, as with four of the standard's.
+        strategy = AwsDefaultS3RetryStrategy(max_attempts=8)
+        return {"request_timeout": 20, "connect_timeout": 5, "retry_strategy": strategy}
 
     def read_file_utf8(self, path: str) -> str:
         """Return the content of a small file.
