@@ -19,7 +19,7 @@ from service.api.assets import assets, render
 from service.api.clip_facts import clip_facts
 from service.api.problems import ApiError
 from service.api.security import Principal, authenticated, origin_of
-from service.api.services import ConsumerDep, Services, ServicesDep, get_services
+from service.api.services import ConsumerDep, Services, ServicesDep, get_services, services_of
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host import HostedConsumer
@@ -64,9 +64,9 @@ class _PageRoute(APIRoute):
         return page
 
 
-def _viewer(request: Request, services: Annotated[Services, Depends(get_services)]) -> Principal:
+async def _viewer(request: Request, services: Annotated[Services, Depends(get_services)]) -> Principal:
     try:
-        return authenticated(request, services, None, request.cookies.get(security.COOKIE))
+        return await authenticated(request, services, None, request.cookies.get(security.COOKIE))
     except ApiError as error:
         if error.status_code == 401:
             raise _LoginNeeded from error
@@ -261,7 +261,7 @@ def _page(request: Request, who: Principal, template: str, section: str, **value
         section=section,
         who=who,
         may_operate=who.role >= Role.OPERATE,
-        version=get_services(request).version,
+        version=services_of(request).version,
         **values,
     )
     return HTMLResponse(text)

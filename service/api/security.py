@@ -5,9 +5,9 @@ from __future__ import annotations
 import hmac
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
@@ -168,7 +168,7 @@ def origin_of(request: Request) -> str:
     return request.client.host if request.client is not None else "unknown"
 
 
-def authenticated(
+async def authenticated(
     request: Request,
     services: Annotated[Services, Depends(get_services)],
     bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
@@ -198,10 +198,10 @@ def authenticated(
     return principal
 
 
-def require(role: Role) -> Callable[[Principal], Principal]:
+def require(role: Role) -> Callable[[Principal], Coroutine[Any, Any, Principal]]:
     """Return a dependency that lets pass who has ``role`` or a higher one."""
 
-    def check(principal: Annotated[Principal, Depends(authenticated)]) -> Principal:
+    async def check(principal: Annotated[Principal, Depends(authenticated)]) -> Principal:
         if principal.role < role:
             raise ApiError(
                 403,

@@ -43,12 +43,18 @@ class Services:
     secure_cookies: bool = False
 
 
-def get_services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """Return what the application was made with."""
     return cast(Services, request.app.state.services)
 
 
-def get_consumer(consumer_id: ConsumerId, services: Annotated[Services, Depends(get_services)]) -> HostedConsumer:
+# Dependencies are coroutines where they never wait: a plain function costs a change of threads for each.
+async def get_services(request: Request) -> Services:
+    """Return what the application was made with."""
+    return services_of(request)
+
+
+async def get_consumer(consumer_id: ConsumerId, services: Annotated[Services, Depends(get_services)]) -> HostedConsumer:
     """Return the consumer that a path names.
 
     Raises:
