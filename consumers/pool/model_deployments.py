@@ -126,10 +126,17 @@ def check_room(pools: ModelPools, gpus_per_node: list[float]) -> None:
     for demand, name in sorted(demands, reverse=True):
         if demand > 0 and not _place(demand, gpus):
             raise ConfigurationError(
-                f"a replica of {DEPLOYMENTS[name]} asks for {demand:g} GPU, and of the {total:g} GPU of this cluster "
-                f"not enough is left beside the other model stages; lower pool.{name}.gpus or pool.{name}.replicas, "
-                "set it to 0 to run on CPUs, or add GPUs"
+                f"a worker of {DEPLOYMENTS[name]} asks for {demand:g} GPU, and " + _remedy(name, total)
             )
+
+
+def _remedy(name: str, total_gpus: float) -> str:
+    if total_gpus == 0:
+        return f"Ray sees none; set pool.{name}.gpus to 0 to run it on CPUs, or add GPUs"
+    return (
+        f"on the {total_gpus:g} that Ray sees there is no room for it beside the other workers of models; lower "
+        f"pool.{name}.gpus or pool.{name}.replicas, set pool.{name}.gpus to 0 to run it on CPUs, or add GPUs"
+    )
 
 
 def _place(demand: float, gpus: list[list[float]]) -> bool:

@@ -46,6 +46,8 @@ _LINGER_S = 5.0
 _POLL_S = 0.05
 _MAX_BACKOFF_S = 0.1
 _MAX_CONSTRUCTOR_RETRIES = 3
+# What a traceback puts before a message that is for a person already.
+_OF_OURS = f"{ConfigurationError.__module__}.{ConfigurationError.__qualname__}: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,4 +386,4 @@ def _ray() -> Any:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason given"
+    return lines[-1].removeprefix(_OF_OURS) if lines else "no reason given"

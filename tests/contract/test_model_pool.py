@@ -124,7 +124,9 @@ def test_a_model_whose_worker_cannot_start_is_refused_and_named(pool, profile, m
         replace(CONFIG, app_name="model-suite-broken", num_replicas=1),
         ModelPools(ModelsParams(captioner=server)),
     )
-    with pytest.raises(ConfigurationError, match=r"environment variable NO_SUCH_KEY.*is not set"):
+    with pytest.raises(
+        ConfigurationError, match=r"could be started: model m: the environment variable NO_SUCH_KEY.*is not set"
+    ):
         broken.start()
 
 
@@ -134,7 +136,7 @@ def test_a_gpu_share_that_finds_no_place_is_refused_and_says_what_to_do(pool, pr
         replace(CONFIG, app_name="model-suite-greedy"),
         pools(profile, ModelPoolConfig(num_gpus=0.5)),
     )
-    with pytest.raises(ConfigurationError, match=r"asks for 0\.5 GPU.*lower pool\.\w+\.gpus"):
+    with pytest.raises(ConfigurationError, match=r"asks for 0\.5 GPU, and Ray sees none; set pool\.\w+\.gpus to 0"):
         greedy.start()
 
 

@@ -42,7 +42,6 @@ def test_models_on_a_server_or_kept_on_the_cpu_need_no_gpu():
 @pytest.mark.parametrize(
     ("nsfw", "captioner", "replicas", "nodes"),
     [
-        (0.5, None, 1, []),
         (0.6, 0.6, 1, [1.0]),
         # Two thirds are free, but no single GPU has more than one of them.
         (2 / 3, 2 / 3, 2, [2.0]),
@@ -50,8 +49,13 @@ def test_models_on_a_server_or_kept_on_the_cpu_need_no_gpu():
     ],
 )
 def test_a_share_that_finds_no_place_is_refused(nsfw, captioner, replicas, nodes):
-    with pytest.raises(ConfigurationError, match=r"asks for .* GPU.*lower pool\."):
+    with pytest.raises(ConfigurationError, match=r"asks for .* GPU.*no room for it.*lower pool\."):
         check_room(pools(nsfw, captioner, replicas), nodes)
+
+
+def test_a_share_of_a_gpu_where_there_is_none_is_refused_with_the_way_to_the_cpu():
+    with pytest.raises(ConfigurationError, match=r"asks for 0\.5 GPU, and Ray sees none; set pool\.nsfw\.gpus to 0"):
+        check_room(pools(nsfw=0.5), [0.0])
 
 
 @given(st.integers(1, 8), st.sampled_from([0.1, 0.25, 0.5, 1.0]), st.lists(st.integers(0, 4), max_size=3))
