@@ -19,7 +19,7 @@ from service.api.app import create_app
 from service.api.security import Authenticator
 from service.api.server import ApiServer
 from service.api.services import Services
-from service.api.tokens import NewTokens, Role, TokenStore, load_tokens
+from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, TokenStore, load_tokens
 from service.events import EventBus
 from service.host import ConsumerView, Host, HostedConsumer
 from service.library import PaimonLibrary
@@ -28,8 +28,6 @@ from service.prober import Probe, Prober
 from service.settings import Settings
 from service.supervisor import Incarnation, Supervisor
 from service.telemetry import ConsumerTelemetry, Telemetry, TimedSink
-
-DEFAULT_TOKEN_FILE = "sluice-tokens.json"  # noqa: S105  a file name
 
 
 class ControlPlane:

@@ -272,6 +272,11 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     """Read and validate the settings.
 
     Args:
+def settings_folder(config: Path | None) -> Path:
+    """Return the folder of the settings file that :func:`load_settings` reads, given the same path."""
+    return (config or Path(os.environ.get("SLUICE_CONFIG") or DEFAULT_PATH)).absolute().parent
+
+
         path: the file; ``$SLUICE_CONFIG`` or ``sluice.toml`` in the working directory if None. A file that was named
             must exist; the default one may be absent where the environment holds what is needed.
         overrides: values of the command line, by section; they win over file and environment.

@@ -7,6 +7,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -16,7 +17,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from consumers.ports import Clock
 from service.api.problems import ApiError
 from service.api.services import Services, get_services
-from service.api.tokens import Role, Token, TokenStore
+from service.api.tokens import MIN_TOKEN_LENGTH, Role, Token, TokenStore, is_well_formed
 
 COOKIE = "sluice_session"
 CSRF_HEADER = "X-CSRF-Token"
@@ -117,9 +118,21 @@ class Authenticator:
         token = self._tokens.find(presented)
         if token is None:
             self._limiter.failed(origin)
-            raise _unauthorized("the token is not known; use one that was handed out with this service")
+            if not is_well_formed(presented):
+                raise _unauthorized(
+                    "token-malformed",
+                    f"that is no token: tokens are one word of at least {MIN_TOKEN_LENGTH} characters; send all of it, "
+                    "as it was handed out",
+                )
+            raise _unauthorized(
+                "token-unknown", "the token is not known; use one that was handed out with this service"
+            )
         if token.has_expired(self._clock.now()):
-            raise _unauthorized("the token has expired; ask an administrator for a new one")
+            raise _unauthorized(
+                "token-expired",
+                f"the token {token.name!r} has expired, at {_utc(token.expires_at)}; ask an administrator "
+                "for a new one (`sluice token`)",
+            )
         return Principal(token.name, token.role, origin)
 
     def by_session(self, cookie: str, origin: str) -> Principal:
@@ -130,7 +143,7 @@ class Authenticator:
         """
         token = self._token_of(cookie)
         if token is None:
-            raise _unauthorized("the session has ended; log in again")
+            raise _unauthorized("session-ended", "the session has ended; log in again")
         return Principal(token.name, token.role, origin, self._sign("csrf:" + cookie))
 
     def new_session(self, principal: Principal) -> str:
@@ -157,10 +170,12 @@ class Authenticator:
         return hmac.new(self._tokens.session_key, text.encode(), "sha256").hexdigest()
 
 
-def _unauthorized(detail: str) -> ApiError:
-    return ApiError(
-        401, "unauthorized", "It is not known who is asking", detail, headers={"WWW-Authenticate": "Bearer"}
-    )
+def _utc(at: datetime | None) -> str:
+    return "" if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _unauthorized(code: str, detail: str) -> ApiError:
+    return ApiError(401, code, "It is not known who is asking", detail, headers={"WWW-Authenticate": "Bearer"})
 
 
 def origin_of(request: Request) -> str:
@@ -183,7 +198,7 @@ async def authenticated(
     if bearer is not None:
         return services.auth.by_token(bearer.credentials, origin)
     if cookie is None:
-        raise _unauthorized("send a token: `Authorization: Bearer <token>`")
+        raise _unauthorized("unauthorized", "send a token: `Authorization: Bearer <token>`")
     principal = services.auth.by_session(cookie, origin)
     if request.method not in _SAFE_METHODS:
         sent = request.headers.get(CSRF_HEADER, "")

@@ -1,4 +1,4 @@
-"""Bearer tokens by role: made at the first start, kept as hashes, compared in constant time."""
+"""Bearer tokens by role: made at the first start or by `sluice token`, kept as hashes, compared in constant time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,9 @@ from typing import Any
 from consumers.errors import ConfigurationError
 
 MIN_TOKEN_LENGTH = 20
+DEFAULT_TOKEN_FILE = "sluice-tokens.json"  # noqa: S105  a file name
 _NUM_BYTES = 32
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 
 class Role(IntEnum):
@@ -107,6 +110,31 @@ def load_tokens(file: Path, given: dict[Role, str]) -> tuple[TokenStore, NewToke
     return TokenStore(_read(file)), new
 
 
+def add_token(file: Path, name: str, role: Role, expires_at: datetime | None) -> str:
+    """Make a token, keep its hash in ``file`` in place of one of the same name, and return it: nobody can later.
+
+    A file that is missing is made, with this token alone.
+
+    Raises:
+        ConfigurationError: the file cannot be read or written, others can read it, or the name does not fit.
+    """
+    kept = [token for token in _read(file) if token.name != name] if file.exists() else []
+    made = secrets.token_urlsafe(_NUM_BYTES)
+    if _NAME.fullmatch(name) is None:
+        raise ConfigurationError(
+            f"token name {name!r}: give 1 to 64 letters, digits, '_' or '-', a letter or digit first"
+        )
+    _write(file, [*kept, Token(name, role, digest_of(made), expires_at)])
+    return made
+
+
+def is_well_formed(presented: str) -> bool:
+    """Return whether it could be a token: one word of printable ASCII, long enough."""
+    return (
+        len(presented) >= MIN_TOKEN_LENGTH and presented.isascii() and presented.isprintable() and " " not in presented
+    )
+
+
 def _make(file: Path) -> NewTokens:
     tokens = {role: secrets.token_urlsafe(_NUM_BYTES) for role in Role}
     handout = file.with_name(file.stem + ".handout.txt")
@@ -115,16 +143,34 @@ def _make(file: Path) -> NewTokens:
         "# delete this file. New ones are made at the next start once the file with the hashes is deleted, too.",
         *(f"{role.word} {token}" for role, token in tokens.items()),
     ]
-    document = {"tokens": [{"name": r.word, "role": r.word, "sha256": digest_of(t)} for r, t in tokens.items()]}
     try:
         _write_privately(handout, "\n".join(lines) + "\n")
-        _write_privately(file, json.dumps(document, indent=2) + "\n")
     except OSError as error:
-        raise ConfigurationError(
-            f"token file {file}: cannot be written: {error.strerror}; set [api] token_file to a place that can be, or "
-            "give the tokens by SLUICE_API__TOKENS__ADMIN, __OPERATE and __READ"
-        ) from error
+        raise _unwritable(file, error) from error
+    _write(file, [Token(role.word, role, digest_of(token)) for role, token in tokens.items()])
     return NewTokens(handout)
+
+
+def _write(file: Path, tokens: Sequence[Token]) -> None:
+    """Replace ``file`` by one that holds ``tokens``, as a whole."""
+    items = [
+        {"name": token.name, "role": token.role.word, "sha256": token.digest}
+        | ({} if token.expires_at is None else {"expires_at": token.expires_at.isoformat()})
+        for token in tokens
+    ]
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        _write_privately(partial, json.dumps({"tokens": items}, indent=2) + "\n")
+        partial.replace(file)
+    except OSError as error:
+        raise _unwritable(file, error) from error
+
+
+def _unwritable(file: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"token file {file}: cannot be written: {error.strerror}; set [api] token_file to a place that can be, or give "
+        "the tokens by SLUICE_API__TOKENS__ADMIN, __OPERATE and __READ"
+    )
 
 
 def _write_privately(path: Path, text: str) -> None:
@@ -149,6 +195,9 @@ def _read(file: Path) -> list[Token]:
         ) from error
     if not tokens:
         raise ConfigurationError(f"token file {file}: holds no token; delete it to have new ones made")
+    names = [token.name for token in tokens]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigurationError(f"token file {file}: more than one token is named {twice[0]}; give each its own name")
     return tokens
 
 
@@ -160,4 +209,7 @@ def _token(item: Any) -> Token:
     at = None if expires is None else datetime.fromisoformat(expires)
     if at is not None and at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
-    return Token(str(item["name"]), Role[str(item["role"]).upper()], digest, at)
+    name = str(item["name"])
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"name {name!r} is not of letters, digits, '_' and '-' alone")
+    return Token(name, Role[str(item["role"]).upper()], digest, at)

@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from consumers.errors import ConfigurationError, SluiceError
-from service.cli import audit, clips, control, demo, ingest, init, models, plan, replay, rescale, run, status, watch
+from service.cli import (
+    audit,
+    clips,
+    control,
+    demo,
+    ingest,
+    init,
+    models,
+    plan,
+    replay,
+    rescale,
+    run,
+    status,
+    token,
+    watch,
+)
 from service.cli.output import err
 
 EXIT_PROBLEM = 1
@@ -23,7 +38,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (init, ingest, run, status, audit, clips, demo, control, replay, watch, rescale, models, plan):
+for module in (init, ingest, run, status, audit, clips, demo, control, replay, watch, rescale, models, plan, token):
     module.register(app)
 
 

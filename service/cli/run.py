@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import closing
@@ -27,7 +26,7 @@ from service.cli.progress import LineObserver
 from service.members import Member
 from service.models import pinned
 from service.runtime import run_until_signalled, until_signal, wait_for_signal
-from service.settings import DEFAULT_PATH, Settings, load_settings
+from service.settings import Settings, load_settings, settings_folder
 
 EXIT_INCOMPLETE = 1
 
@@ -93,7 +92,7 @@ def _run(
     with wiring.lease(settings, take_over=take_over, on_wait=say_wait):
         if api and not until_caught_up:
             serve = _serve_one if settings.consumer.member is None else _serve_member
-            report = serve(settings, observer, lines, _folder(config))
+            report = serve(settings, observer, lines, settings_folder(config))
             if report is None:
                 lines.print("stopped; the consumer did not run", markup=False)
                 return
@@ -177,11 +176,6 @@ def _refuse_if_held(settings: Settings) -> None:
             f"consumer {settings.consumer.id}: was {state.value} by {desired.actor} at {desired.at:%Y-%m-%d %H:%M} UTC"
             f"{because}; resume it with `sluice resume` while `sluice run` serves the control plane, then try again"
         )
-
-
-def _folder(config: Path | None) -> Path:
-    """Return the folder of the settings file."""
-    return (config or Path(os.environ.get("SLUICE_CONFIG") or DEFAULT_PATH)).absolute().parent
 
 
 def _document(report: RunReport) -> dict[str, Any]:

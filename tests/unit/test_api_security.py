@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import stat
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from consumers.errors import ConfigurationError
 from consumers.testing import FakeClock
@@ -18,6 +21,7 @@ from service.api.app import create_app
 from service.api.guard import MAX_BODY_BYTES
 from service.api.security import COOKIE, CSRF_HEADER, SESSION_S
 from service.api.tokens import Role, load_tokens
+from service.cli.main import app
 from service.settings import load_settings
 from tests.api_support import NOON, TOKENS, Service
 
@@ -112,22 +116,79 @@ async def test_role_decides_what_is_let_through(service: Service, method: str, p
 
 
 @pytest.mark.parametrize(
-    ("header", "detail"),
+    ("header", "code", "detail"),
     [
-        ("Bearer wrong-token-0123456789", "not known"),
-        ("Bearer expired-token-0123456789", "expired"),
-        ("Bearer", "send a token"),
-        ("Basic YTpi", "send a token"),
-        (f"Bearer {TOKENS[Role.ADMIN][:-1]}", "not known"),
+        (b"Bearer wrong-token-0123456789", "token-unknown", "not known"),
+        (b"Bearer expired-token-0123456789", "token-expired", "expired, at 2020-05-01 12:00 UTC"),
+        (b"Bearer", "unauthorized", "send a token"),
+        (b"Basic YTpi", "unauthorized", "send a token"),
+        (f"Bearer {TOKENS[Role.ADMIN][:-1]}".encode(), "token-unknown", "not known"),
+        (f"Bearer {TOKENS[Role.ADMIN][:10]}".encode(), "token-malformed", "at least 20 characters"),
+        (f"Bearer {TOKENS[Role.ADMIN]} {TOKENS[Role.ADMIN]}".encode(), "token-malformed", "one word"),
+        (b"Bearer \xff\xfe-token-of-the-tests-0123", "token-malformed", "one word"),
     ],
 )
-async def test_token_that_is_wrong_expired_or_malformed_is_401(
-    anybody: httpx.AsyncClient, header: str, detail: str
+async def test_token_that_is_wrong_expired_or_malformed_is_401_that_says_which(
+    anybody: httpx.AsyncClient, header: bytes, code: str, detail: str
 ) -> None:
-    answer = await anybody.get(f"{V1}/consumers", headers={"Authorization": header})
+    answer = await anybody.get(f"{V1}/consumers", headers={b"Authorization": header})
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["type"] == f"urn:sluice:problem:{code}"
     assert detail in answer.json()["detail"]
+    assert "tests-0123" not in answer.text
+
+
+@pytest.mark.parametrize("method", ["bearer", "cookie"])
+@pytest.mark.parametrize("role", [None, *Role])
+async def test_events_flow_to_every_role_and_to_the_page_and_to_nobody_else(
+    service: Service, anybody: httpx.AsyncClient, role: Role | None, method: str
+) -> None:
+    headers = {"Host": "127.0.0.1"}
+    if role is not None and method == "bearer":
+        headers["Authorization"] = f"Bearer {TOKENS[role]}"
+    elif role is not None:
+        await log_in(anybody, role)
+        headers["Cookie"] = f"{COOKIE}={anybody.cookies[COOKIE]}"
+    elif method == "cookie":
+        headers["Cookie"] = f"{COOKIE}=a.b.c"
+    messages = await first_messages(service.app, f"{V1}/events", headers)
+    assert messages[0]["status"] == (401 if role is None else 200)
+    body = b"".join(message.get("body", b"") for message in messages)
+    assert body.startswith(b"retry: " if role is not None else b'{"type"')
+
+
+async def first_messages(app: Any, path: str, headers: dict[str, str]) -> list[dict[str, Any]]:
+    """Return what is answered up to the first part of the body, and leave then: a stream never ends by itself."""
+    messages: list[dict[str, Any]] = []
+    has_body = asyncio.Event()
+
+    async def receive() -> dict[str, Any]:
+        await has_body.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        messages.append(message)
+        if message.get("body"):
+            has_body.set()
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+    }
+    await asyncio.wait_for(app(scope, receive, send), 30)
+    return messages
 
 
 async def test_caller_that_keeps_failing_is_refused_for_a_while(service: Service, anybody: httpx.AsyncClient) -> None:
@@ -312,6 +373,9 @@ def test_token_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
         '{"tokens": []}',
         '{"tokens": [{"name": "a", "role": "emperor", "sha256": "00"}]}',
         json.dumps({"tokens": [{"name": "a", "role": "read", "sha256": "00"}]}),
+        json.dumps({"tokens": [{"name": "a;b", "role": "read", "sha256": "00" * 32}]}),
+        json.dumps({"tokens": [{"name": "a", "role": "read", "sha256": "00" * 32}] * 2}),
+        json.dumps({"tokens": [{"name": "a", "role": "read", "sha256": "00" * 32, "expires_at": "soon"}]}),
     ],
 )
 def test_token_file_that_does_not_fit_is_named_with_what_to_do(tmp_path: Path, text: str) -> None:
@@ -327,6 +391,43 @@ def test_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(ConfigurationError, match="cannot be written"):
         load_tokens(tmp_path / "tokens.json", {})
+
+
+def test_token_of_the_command_line_is_known_ends_when_told_and_is_replaced_by_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "sluice-tokens.json"
+    config = tmp_path / "sluice.toml"
+    config.write_text('[catalog]\nwarehouse = "/w"\n')
+    _, new = load_tokens(file, {})
+    runner = CliRunner()
+    made = [
+        json.loads(runner.invoke(app, ["token", "alice", "--config", str(config), "--json", *more]).stdout)
+        for more in ([], ["--role", "operate", "--days", "30"])
+    ]
+    assert all(item["token"] not in file.read_text() for item in made)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    store, none = load_tokens(file, {})
+    assert (new is not None, none) == (True, None)
+    assert store.find(made[0]["token"]) is None
+    found = store.find(made[1]["token"])
+    assert found is not None
+    assert (found.name, found.role) == ("alice", Role.OPERATE)
+    assert found.expires_at is not None
+    assert found.has_expired(datetime.fromisoformat(made[1]["expires_at"]))
+    assert not found.has_expired(found.expires_at - timedelta(days=29))
+    # Those that were there before still are.
+    assert store.named("admin") is not None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["a;b"], "token name 'a;b'"), (["alice", "--role", "emperor"], "give read, operate or admin")],
+)
+def test_token_that_does_not_fit_is_refused_with_what_to_do(tmp_path: Path, arguments: list[str], message: str) -> None:
+    config = tmp_path / "sluice.toml"
+    config.write_text('[catalog]\nwarehouse = "/w"\n')
+    result = CliRunner().invoke(app, ["token", *arguments, "--config", str(config)])
+    assert message in str(result.exception)
+    assert not (tmp_path / "sluice-tokens.json").exists()
 
 
 def test_token_ends_when_it_expires(tmp_path: Path) -> None:
