@@ -222,8 +222,8 @@ class StageOut(_Out):
     cpu_s: float
     waiting: int | None = Field(
         None,
-        description="Items that wait for its workers: videos at scene_segmentation, which no worker has taken, and clips "
-        "at a model. Null for stages without workers of their own.",
+        description="Items that wait for its workers: at scene_segmentation videos that no worker has taken, at a "
+        "model clips. Null for stages without workers of their own.",
     )
     replicas: int | None = Field(
         None, description="Its workers that run; those of scene_segmentation do all stages without a model."

@@ -147,7 +147,11 @@ class PoolSettings(_Section):
     """Where the stages run."""
 
     kind: Literal["ray", "inline"] = Field("ray", description="ray: worker processes on Ray Serve; inline: threads.")
-    address: str | None = Field(None, description="Address of an existing Ray cluster; none starts an embedded Ray.")
+    address: str | None = Field(
+        None,
+        description="Head of an existing Ray cluster, host:port; none starts an embedded Ray. Its token is taken from "
+        "RAY_AUTH_TOKEN or the file RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token.",
+    )
     replicas: int | None = Field(None, ge=1, le=4096, description="Workers; none is one for each CPU of this machine.")
     cpus_per_replica: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker.")
     worker_memory_bytes: int | None = Field(
@@ -268,15 +272,15 @@ class Settings(BaseSettings):
     limits: Limits = Limits()
 
 
-def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
-    """Read and validate the settings.
-
-    Args:
 def settings_folder(config: Path | None) -> Path:
     """Return the folder of the settings file that :func:`load_settings` reads, given the same path."""
     return (config or Path(os.environ.get("SLUICE_CONFIG") or DEFAULT_PATH)).absolute().parent
 
 
+def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read and validate the settings.
+
+    Args:
         path: the file; ``$SLUICE_CONFIG`` or ``sluice.toml`` in the working directory if None. A file that was named
             must exist; the default one may be absent where the environment holds what is needed.
         overrides: values of the command line, by section; they win over file and environment.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
+from pathlib import Path
 from typing import Any
 
 from consumers.errors import ConfigurationError
 from consumers.pool import embedded_ray
 
 _CONNECT_TIMEOUT_S = 10.0
+_CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
 
 def connect(address: str) -> None:
@@ -23,15 +26,52 @@ def connect(address: str) -> None:
     host, separator, port = address.rpartition(":")
     try:
         if separator and port.isdecimal():
-            # Ray itself tries for minutes.
+            # Ray itself tries for minutes, and takes a refusal for silence.
             socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_TIMEOUT_S).close()
+            check_token(address)
         with embedded_ray.preserved_sigterm():
             embedded_ray.silence()
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, ignore_reinit_error=True)
+    except ConfigurationError:
+        raise
     except Exception as error:
         raise ConfigurationError(
-            f"there is no Ray cluster to connect to at {address}: {type(error).__name__}: {error}"
+            f"there is no Ray cluster to connect to at {address}: {type(error).__name__}: {error}; check pool.address, "
+            "and that the cluster runs"
         ) from error
+
+
+def check_token(address: str) -> None:
+    """Return unless the cluster says that it does not take this process's token.
+
+    Raises:
+        ConfigurationError: it does.
+    """
+    import grpc  # noqa: PLC0415 - comes with Ray
+
+    token = _token()
+    metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(_CHECK_ALIVE)(b"", timeout=_CONNECT_TIMEOUT_S, metadata=metadata)
+        except grpc.RpcError as error:
+            # Anything else is for Ray to judge, which may speak TLS here.
+            if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                has = "this process has none" if token is None else "it refuses the one of this process"
+                raise ConfigurationError(
+                    f"the Ray cluster at {address} asks for its token, and {has}; set RAY_AUTH_MODE=token and "
+                    "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH, as they are set for the cluster"
+                ) from error
+
+
+def _token() -> str | None:
+    """Return the token that Ray will show, found where Ray finds it."""
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def disconnect() -> None:

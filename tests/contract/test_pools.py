@@ -111,12 +111,6 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
         let_go()
         assert all(each.result(PATIENCE_S).status is VideoStatus.CURATED for each in [future, *others])
 
-    def test_the_board_is_back_after_its_death(self, pool, hold, let_go):
-        future = hold(pool, 2, Stage.CUT)
-        eventually(lambda: pool.report().videos[2].stage is Stage.CUT)
-        let_go()
-        future.result(PATIENCE_S)
-
     def test_workers_use_one_thread_each(self, pool):
         outcome = pool.submit(task(0, "tell_environment", "OMP_NUM_THREADS")).result(PATIENCE_S)
         assert outcome.clips[0].clip_id == "1-0"
