@@ -97,6 +97,7 @@ def _chaos(root: Path, options: argparse.Namespace) -> bool:
         **{name: value for name, value in asdict(truth).items() if name != "commits"},
         "audit_ok": audit["ok"],
         "seed": options.seed,
+        "store": options.store,
         "wall_s": round(wall_s, 1),
     }
     _print(totals, options.json)

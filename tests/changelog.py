@@ -34,12 +34,12 @@ class KeyedTable:
     """A raw table with a primary key.
 
     Args:
-        config: where it is made.
+        where: a folder for a new warehouse, or a warehouse with the other tables.
         producer: Paimon's ``changelog-producer``.
     """
 
-    def __init__(self, folder: Path, producer: str = "input") -> None:
-        self.config: CatalogConfig = make_warehouse(folder)
+    def __init__(self, where: Path | CatalogConfig, producer: str = "input") -> None:
+        self.config = make_warehouse(where) if isinstance(where, Path) else where
         options = {"bucket": "1", "changelog-producer": producer, "rowkind.field": "kind"}
         schema = Schema.from_pyarrow_schema(_SCHEMA, primary_keys=["id"], options=options)
         open_catalog(self.config).create_table(f"{self.config.database}.{KEYED.raw}", schema, False)

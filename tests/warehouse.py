@@ -14,7 +14,7 @@ from pypaimon import Schema
 from pypaimon.table.row.blob import BlobDescriptor
 from pypaimon.write.table_delete import TableDeleteByRowId
 
-from consumers.paimon.catalog import CatalogConfig, load_table, local_path, open_catalog
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
@@ -148,10 +148,9 @@ def clip_counts(config: CatalogConfig) -> Counter[int]:
 
 def expire_all_but_newest(config: CatalogConfig, name: str) -> None:
     """Delete old snapshots as Paimon's expiry does: their files from the oldest on, then the EARLIEST hint."""
-    manager = table(config, name).snapshot_manager()
+    found = table(config, name)
+    manager = found.snapshot_manager()
     newest = manager.get_latest_snapshot().id
-    folder = local_path(manager.snapshot_dir)
-    assert folder is not None
     for snapshot_id in range(1, newest):
-        (folder / f"snapshot-{snapshot_id}").unlink(missing_ok=True)
-    (folder / "EARLIEST").write_text(str(newest))
+        found.file_io.delete(manager.get_snapshot_path(snapshot_id))
+    found.file_io.overwrite_file_utf8(f"{manager.snapshot_dir}/EARLIEST", str(newest))

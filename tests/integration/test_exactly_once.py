@@ -17,6 +17,7 @@ from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
+from tests.stores import warehouse_of
 from tests.warehouse import (
     NAMES,
     PROFILE,
@@ -35,8 +36,8 @@ _COMMIT_STEPS = STEPS[3:]
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> CatalogConfig:
-    return make_warehouse(tmp_path / "warehouse")
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogConfig:
+    return warehouse_of(request, tmp_path)
 
 
 def _sink(config: CatalogConfig, consumer: str = "main", die_at: str | None = None, after: int = 0) -> PaimonSink:
@@ -211,6 +212,7 @@ def test_claim_alone_fences_an_incarnation_that_is_between_its_tables(config: Ca
     assert clip_counts(config) == Counter([0])
 
 
+@pytest.mark.parametrize("config", ["disk", "s3"], indirect=True)
 def test_markers_that_have_expired_are_reconciled_from_the_rows(config: CatalogConfig) -> None:
     append_raw(config, "abcdefgh")
     sink = _sink(config)

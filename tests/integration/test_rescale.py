@@ -23,6 +23,7 @@ from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo, RawVideo
 from schemas.shards import Shard
+from tests.stores import warehouse_of
 from tests.warehouse import (
     NAMES,
     PROFILE,
@@ -31,15 +32,14 @@ from tests.warehouse import (
     expire_all_but_newest,
     failed,
     ledger_counts,
-    make_warehouse,
     processed,
     table,
 )
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> CatalogConfig:
-    made = make_warehouse(tmp_path / "warehouse")
+def config(request: pytest.FixtureRequest, tmp_path: Path) -> CatalogConfig:
+    made = warehouse_of(request, tmp_path)
     append_raw(made, (f"v{n}" for n in range(20)))
     return made
 
@@ -111,6 +111,7 @@ def test_shards_do_their_own_rows_beside_each_other(config: CatalogConfig) -> No
     assert_each_row_once(config, 20)
 
 
+@pytest.mark.parametrize("config", ["disk", "s3"], indirect=True)
 def test_shards_change_1_to_3_to_2_while_they_run_and_every_row_stands_once(config: CatalogConfig) -> None:
     whole = Part(config, "0/1")
     whole.commit(0, 1, 2, 5, 9, 19)

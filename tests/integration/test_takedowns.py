@@ -21,14 +21,15 @@ from consumers.testing import FakeClock, FakePool, SimulatedCrashError
 from schemas.positions import OffsetRange
 from schemas.records import ProcessedVideo, RawVideo, RowKind, SkippedRange, VideoOutcome, VideoTask
 from tests.changelog import COLUMNS, KEYED, KeyedTable
+from tests.stores import warehouse_of
 from tests.warehouse import AT, PROFILE, expire_all_but_newest, processed, rows_of
 
 SOURCE = f"db.{KEYED.raw}"
 
 
 @pytest.fixture
-def keyed(tmp_path: Path) -> KeyedTable:
-    return KeyedTable(tmp_path / "warehouse")
+def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> KeyedTable:
+    return KeyedTable(warehouse_of(request, tmp_path))
 
 
 def _done(video: RawVideo, num_kept: int = 2) -> ProcessedVideo:
@@ -100,6 +101,7 @@ def _life(keyed: KeyedTable) -> None:
 _STANDING = Counter({"a@6": 2, "b@5": 2, "d@3": 2})
 
 
+@pytest.mark.parametrize("keyed", ["disk", "rest"], indirect=True)
 def test_update_retires_the_older_clips_and_delete_all_of_them(keyed: KeyedTable) -> None:
     keyed.change("+Ia", "+Ib")
     consumer = Consumer(keyed)
@@ -218,6 +220,7 @@ def test_takedowns_are_recovered_from_the_ledger_after_everything_expired(keyed:
     audited(keyed)
 
 
+@pytest.mark.parametrize("keyed", ["disk", "s3"], indirect=True)
 def test_takedown_cut_in_two_is_completed_after_everything_expired(keyed: KeyedTable) -> None:
     _begin(keyed)
     keyed.change("+Ia", "+Ib")
