@@ -14,6 +14,9 @@ from schemas.records import Stage
 
 logger = logging.getLogger(__name__)
 
+_HOST_ALLOCATOR = "DefaultCPUAllocator: "
+"""Torch puts a place in its own code, and this, before what it says about the memory of the host."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -77,7 +80,8 @@ class BatchRunner:
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            return (), (str(error).splitlines() or [type(error).__name__])[0]
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            return (), first_line.rpartition(_HOST_ALLOCATOR)[2]
         if len(results) != len(batch):
             raise ValueError(f"{len(results)} results for {len(batch)} items")
         return results, None

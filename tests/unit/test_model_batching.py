@@ -107,3 +107,14 @@ def test_spread_frames_are_distinct_and_include_both_ends(count: int, limit: int
     assert chosen == sorted(set(chosen))
     if limit > 1:
         assert (chosen[0], chosen[-1]) == (0, count - 1)
+
+
+def test_memory_of_the_host_that_runs_out_is_told_without_torchs_own_place_in_the_code() -> None:
+    def call(items: Sequence[int]) -> list[int]:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to "
+            "allocate 1882200000 bytes. Error code 12 (Cannot allocate memory)"
+        )
+
+    with pytest.raises(OutOfMemoryError, match=r"single item \(can't allocate memory: you tried to allocate 1882200000 "):
+        BatchRunner(1, Stage.NSFW, "model m").run([1], call)
