@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from consumers.errors import StoreUnavailableError
+from consumers.errors import FencedError, StoreUnavailableError
 from consumers.paimon.audit import AuditReport, audit
 from consumers.paimon.ledger_index import LedgerIndex, digests
 from consumers.paimon.sink import STEPS, PaimonSink
@@ -218,6 +218,40 @@ def test_takedowns_are_recovered_from_the_ledger_after_everything_expired(keyed:
     successor.commit(*successor.left())
     assert standing(keyed) == Counter({"b@3": 2})
     audited(keyed)
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_late_result_from_before_a_takedown_does_not_come_back_after_everything_expired(
+    keyed: KeyedTable, is_replaced: bool
+) -> None:
+    _begin(keyed)
+    keyed.change("+Ia", "+Ib")
+    keyed.change("+Ua" if is_replaced else "-Da")
+    consumer = Consumer(keyed)
+    older, neighbour, newer = consumer.left()
+    consumer.commit(newer)
+    expected = Counter({f"a@{newer.snapshot_id}": 2}) if is_replaced else Counter()
+    assert standing(keyed) == expected
+
+    def everything_expires() -> None:
+        PaimonSink(keyed.config, KEYED, "other", PROFILE).open()
+        for name in (KEYED.ledger, KEYED.curated):
+            expire_all_but_newest(keyed.config, name)
+
+    everything_expires()
+    # The result comes late, in the process that asked for it, and once more in the one after it.
+    with pytest.raises(FencedError, match="expired before they were seen"):
+        consumer.commit(older)
+    assert standing(keyed) == expected
+    successor = Consumer(keyed)
+    assert [video.row_id for video in successor.left()] == [older.row_id, neighbour.row_id]
+    successor.commit(older)
+    everything_expires()
+    last = Consumer(keyed)
+    assert [video.row_id for video in last.left()] == [neighbour.row_id]
+    last.commit(neighbour)
+    assert standing(keyed) == expected + Counter({"b@3": 2})
+    assert audited(keyed).pending == 0
 
 
 @pytest.mark.parametrize("keyed", ["disk", "s3"], indirect=True)
