@@ -48,7 +48,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     if has_models:
         _print_checks(checks)
     else:
-        out.print(_NONE)
+        out.print(_NONE, markup=False)
     out.print(f"Decoder of videos on this machine: {decoder}", markup=False)
 
 
@@ -83,7 +83,7 @@ def pull(
         if as_json:
             print_json({"models": []})
         else:
-            out.print(_NONE)
+            out.print(_NONE, markup=False)
         return
     pulled = _implementation().pull_models(models, directory)
     if as_json:

@@ -51,7 +51,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_check_without_models_says_that_the_built_ins_serve(app: typer.Typer, tmp_path: Path) -> None:
     config = settings(tmp_path, '[profile]\nmodels = "none"\n')
-    assert "built-ins serve" in run(app, "check", "--config", config)
+    text = " ".join(run(app, "check", "--config", config).split())
+    assert "the weight-free built-ins serve. See [profile.models] in the settings." in text
     assert json.loads(run(app, "check", "--json", "--config", config))["models"] == []
 
 

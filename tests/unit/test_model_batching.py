@@ -116,5 +116,7 @@ def test_memory_of_the_host_that_runs_out_is_told_without_torchs_own_place_in_th
             "allocate 1882200000 bytes. Error code 12 (Cannot allocate memory)"
         )
 
-    with pytest.raises(OutOfMemoryError, match=r"single item \(can't allocate memory: you tried to allocate 1882200000 "):
+    with pytest.raises(
+        OutOfMemoryError, match=r"single item \(can't allocate memory: you tried to allocate 1882200000 "
+    ):
         BatchRunner(1, Stage.NSFW, "model m").run([1], call)
