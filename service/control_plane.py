@@ -54,7 +54,7 @@ class ControlPlane:
         wiring.build_source(settings)
         wiring.build_sink(settings).close()
         control = wiring.build_control(settings)
-        library = PaimonLibrary(settings)
+        libraries = {settings.consumer.id: PaimonLibrary(settings)}
         given = {
             role: secret.get_secret_value() for role in Role if (secret := getattr(api.tokens, role.word)) is not None
         }
@@ -75,14 +75,14 @@ class ControlPlane:
         self.host = self._build_host(control)
         self._operations = Operations(
             self.host,
-            library,
+            libraries,
             drain_timeout_s=settings.consumer.drain_timeout_s,
             shard=wiring.shard(settings),
         )
         services = Services(
             host=self.host,
             operations=self._operations,
-            library=library,
+            libraries=libraries,
             auth=Authenticator(tokens, self._clock),
             version=version("sluice-video-curation"),
             started_at=self._clock.now(),

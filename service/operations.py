@@ -54,14 +54,16 @@ class Operations:
 
     Args:
         host: the consumers.
-        library: their positions and dead letters.
+        libraries: their positions and dead letters, by consumer id.
         drain_timeout_s: how long a consumer takes to drain at most.
         shard: which part of the rows this process does.
     """
 
-    def __init__(self, host: Host, library: Library, *, drain_timeout_s: float, shard: Shard = WHOLE) -> None:
+    def __init__(
+        self, host: Host, libraries: Mapping[str, Library], *, drain_timeout_s: float, shard: Shard = WHOLE
+    ) -> None:
         self._host = host
-        self._library = library
+        self._libraries = libraries
         self._drain_timeout_s = drain_timeout_s
         self._shard = shard
         self._lock = threading.Lock()
@@ -145,7 +147,8 @@ class Operations:
         with self._lock:
             if not dry_run:
                 self._check_stopped(consumer)
-            move = self._library.plan_move(offset)
+            library = self._libraries[consumer.consumer_id]
+            move = library.plan_move(offset)
             if expected is not None and expected != (move.epoch, move.sequence):
                 raise StalePlanError(
                     f"the position has moved on to sequence {move.sequence} of epoch {move.epoch}; get it again, and "
@@ -161,7 +164,7 @@ class Operations:
             }
             # The trail first: a change without an entry would be worse than an entry without a change.
             self._host.control.write(self._entry(consumer, "position", operator, reason, detail))
-            self._library.make_move(move)
+            library.make_move(move)
         self._host.events.publish("position", consumer.consumer_id, {"offset": offset})
         return move
 
@@ -192,7 +195,8 @@ class Operations:
         asked = wanted or LetterFilter()
         if row_ids is not None:
             asked = replace(asked, row_ids=tuple(row_ids))
-        chosen = sorted(int(row["source_row_id"]) for row in self._library.all_dead_letters(asked, MAX_REPLAYED))
+        letters = self._libraries[consumer.consumer_id].all_dead_letters(asked, MAX_REPLAYED)
+        chosen = sorted(int(row["source_row_id"]) for row in letters)
         own = list(filter(self._shard.owns, chosen))
         num_of_others = len(chosen) - len(own)
         if not own:
@@ -213,7 +217,8 @@ class Operations:
         try:
             if not consumer.supervisor.wait_until_down(self._drain_timeout_s + _DOWN_MARGIN_S):
                 raise WrongStateError("the consumer did not drain in time; try again")
-            self._library.make_move(self._library.plan_again(row_ids))
+            library = self._libraries[consumer.consumer_id]
+            library.make_move(library.plan_again(row_ids))
             self._host.events.publish("replay", consumer.consumer_id, {"num_rows": len(row_ids)})
         except Exception as error:
             _log.warning("replay of %d rows of %s: %s", len(row_ids), consumer.consumer_id, error)

@@ -237,11 +237,11 @@ class Service:
         )
         expired = Token("former", Role.ADMIN, digest_of("expired-token-0123456789"), NOON.replace(year=2020))
         tokens = TokenStore([*(Token(r.word, r, digest_of(t)) for r, t in TOKENS.items()), expired])
-        self.operations = Operations(self.host, self.library, drain_timeout_s=0.1, shard=shard)
+        self.operations = Operations(self.host, {"films": self.library}, drain_timeout_s=0.1, shard=shard)
         self.services = Services(
             host=self.host,
             operations=self.operations,
-            library=self.library,
+            libraries={"films": self.library},
             auth=Authenticator(tokens, self.clock),
             version="1.2.3",
             started_at=NOON,

@@ -67,7 +67,7 @@ def get_commits(
     """The newest commits, the newest first."""
     own = {note.sequence: note for note in consumer.activity.commits(limit)}
     found = []
-    for mark in services.library.recent_commits(limit):
+    for mark in services.library_of(consumer).recent_commits(limit):
         note = own.get(mark.sequence)
         found.append(
             CommitOut(

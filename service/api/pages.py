@@ -12,14 +12,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from consumers.errors import SluiceError
-from schemas.api import RowId
+from schemas.api import ConsumerId, RowId
 from schemas.profile import Profile
 from service.api import charts, consumers, positions, security, show, videos
 from service.api.assets import assets, render
 from service.api.clip_facts import clip_facts
 from service.api.problems import ApiError
 from service.api.security import Principal, authenticated, origin_of
-from service.api.services import ConsumerDep, Services, ServicesDep, get_services, services_of
+from service.api.services import ConsumerDep, Services, ServicesDep, get_services, named_consumer, services_of
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host import HostedConsumer
@@ -144,24 +144,27 @@ def make_router(profile: Profile) -> APIRouter:
         who: Viewer,
         row: Annotated[str, Query(max_length=30)] = "",
         before: Cursor = None,
+        consumer: ConsumerId | None = None,
         status: Annotated[str, Query(pattern="^(failed|rejected)$")] = "failed",
     ) -> Response:
         if row.strip():
             return RedirectResponse(f"/videos/{_row_id(row)}", 303)
-        consumer = next(iter(services.host.consumers.values()))
+        names = list(services.host.consumers)
+        chosen = named_consumer(consumer or names[0], services)
         if status == "failed":
             page: Any = positions.get_dead_letters(
-                consumer, services, who, stage=None, error_class=None, before=before, limit=_VIDEOS_A_PAGE
+                chosen, services, who, stage=None, error_class=None, before=before, limit=_VIDEOS_A_PAGE
             )
         else:
-            page = positions.get_rejected(consumer, services, who, before=before, limit=_VIDEOS_A_PAGE)
+            page = positions.get_rejected(chosen, services, who, before=before, limit=_VIDEOS_A_PAGE)
         return _page(
             request,
             who,
             "videos.html",
             "videos",
             status=status,
-            consumer=consumer.consumer_id,
+            consumer=chosen.consumer_id,
+            consumers=names,
             items=page.items,
             next_url=None
             if page.next_before is None
@@ -173,7 +176,8 @@ def make_router(profile: Profile) -> APIRouter:
     def video_page(request: Request, row_id: RowId, services: ServicesDep, who: Viewer) -> Response:
         story = videos.get_video(row_id, services, who)
         runs = [charts.timeline(run) for run in reversed(story.runs)]
-        consumer = next(iter(services.host.consumers))
+        # Whose dead letter it is, where it failed.
+        consumer = story.runs[-1]["consumer"] if story.runs else None
         links = {link.clip_id: link for link in story.clips}
         return _page(request, who, "video.html", "videos", story=story, runs=runs, links=links, consumer=consumer)
 

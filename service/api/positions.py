@@ -34,7 +34,7 @@ router = APIRouter(prefix="/api/v1", tags=["positions"], responses=declared(401,
 @router.get("/consumers/{consumer_id}/position")
 def get_position(consumer: ConsumerDep, services: ServicesDep, who: security.Reader, response: Response) -> PositionOut:
     """What is committed. The ETag goes into If-Match of a change."""
-    committed, sequence, epoch = services.library.committed()
+    committed, sequence, epoch = services.library_of(consumer).committed()
     response.headers["ETag"] = _etag(epoch, sequence)
     return show.position(committed, sequence, epoch)
 
@@ -49,7 +49,7 @@ def set_position(
     if_match: Annotated[str | None, Header(max_length=100, description="ETag of the position.")] = None,
 ) -> MoveOut:
     """Go on from another offset. The consumer has to be stopped; rows with clips are never read again."""
-    head = services.library.head_offset()
+    head = services.library_of(consumer).head_offset()
     if body.offset > head:
         raise does_not_fit([f"body.offset: the table ends at offset {head}; give one from 0 to {head}"])
     if if_match is None and not dry_run:
@@ -96,7 +96,7 @@ def get_dead_letters(
 
     A page may be short where many rows had to be looked at.
     """
-    rows, next_before = services.library.dead_letters(LetterFilter(stage, error_class, before), limit)
+    rows, next_before = services.library_of(consumer).dead_letters(LetterFilter(stage, error_class, before), limit)
     items = [
         DeadLetterOut(
             row_id=row["source_row_id"],
@@ -123,7 +123,7 @@ def get_rejected(
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> RejectedPage:
     """Videos of which no clip was kept, with the reasons, the highest row id first."""
-    rows, next_before = services.library.rejected(before, limit)
+    rows, next_before = services.library_of(consumer).rejected(before, limit)
     return RejectedPage(items=[_rejected(row) for row in rows], next_before=next_before)
 
 
@@ -143,7 +143,7 @@ def replay(consumer: ConsumerDep, services: ServicesDep, who: security.Operator,
 @router.get("/consumers/{consumer_id}/audit", responses=declared(409))
 def get_audit(consumer: ConsumerDep, services: ServicesDep, who: security.Operator) -> AuditOut:
     """Compare raw, ledger and curated table now. Reads every row once; one audit at a time."""
-    report = services.library.audit()
+    report = services.library_of(consumer).audit()
     if report is None:
         raise wrong_state("an audit is under way; wait for its answer, then ask again")
     return AuditOut.model_validate(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, cast
@@ -25,7 +26,7 @@ class Services:
     Attributes:
         host: the consumers of this process.
         operations: what operators can do to them.
-        library: what the tables say, by consumer id.
+        libraries: what the tables say of each consumer, by its id.
         auth: who is asking.
         version: of Sluice.
         started_at: when the service started.
@@ -35,12 +36,21 @@ class Services:
 
     host: Host
     operations: Operations
-    library: Library
+    libraries: Mapping[str, Library]
     auth: Authenticator
     version: str
     started_at: datetime
     heartbeat_s: float = 15.0
     secure_cookies: bool = False
+
+    def library_of(self, consumer: HostedConsumer) -> Library:
+        """Return what the tables say of a consumer."""
+        return self.libraries[consumer.consumer_id]
+
+    @property
+    def library(self) -> Library:
+        """What the raw and the curated table say, which all consumers share."""
+        return next(iter(self.libraries.values()))
 
 
 def services_of(request: Request) -> Services:
@@ -56,6 +66,15 @@ async def get_services(request: Request) -> Services:
 
 async def get_consumer(consumer_id: ConsumerId, services: Annotated[Services, Depends(get_services)]) -> HostedConsumer:
     """Return the consumer that a path names.
+
+    Raises:
+        ApiError: it is not hosted here.
+    """
+    return named_consumer(consumer_id, services)
+
+
+def named_consumer(consumer_id: str, services: Services) -> HostedConsumer:
+    """Return a consumer by its id.
 
     Raises:
         ApiError: it is not hosted here.

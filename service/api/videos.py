@@ -56,7 +56,9 @@ def register(services: ServicesDep, who: security.Operator, body: RegisterIn) ->
 @router.get("/videos/{row_id}")
 def get_video(row_id: RowId, services: ServicesDep, who: security.Reader) -> VideoStory:
     """One video's whole story: where it came from, and every run over it with spans, scores and timings."""
-    raw, runs = services.library.raw_video(row_id), services.library.runs(row_id)
+    raw = services.library.raw_video(row_id)
+    runs = [run for library in services.libraries.values() for run in library.runs(row_id)]
+    runs.sort(key=lambda run: run["processed_at"])
     if raw is None and not runs:
         raise ApiError(404, "unknown-video", "There is no such video", f"the raw table has no row {row_id}")
     links = _links(services, row_id, runs)

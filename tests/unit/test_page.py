@@ -27,7 +27,8 @@ from service.api.clip_facts import clip_facts
 from service.api.security import COOKIE
 from service.api.tokens import Role
 from service.api.trail import trail_lines
-from tests.api_support import NOON, TOKENS, Service, clip, letter, rejection
+from service.host import HostedConsumer
+from tests.api_support import NOON, TOKENS, FakeLibrary, Service, clip, letter, rejection
 from tests.unit.test_supervisor import wait_for
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +53,7 @@ def run_of(row: dict[str, Any]) -> dict[str, Any]:
     """Return a whole ledger row."""
     nothing = dict.fromkeys(LEDGER.schema.names)
     more = {"profile": "default", "profile_fingerprint": "0" * 16, "commit_sequence": 4, "epoch": 2, "attempts": 1}
+    more["consumer"] = "films"
     clips = [each | {"start_frame": 0, "end_frame": 48} for each in row.get("clips", [])]
     counts = {"num_clips_kept": 0, "num_clips_rejected": len(clips)}
     timing = {"stage": "decode", "wall_s": 0.5, "cpu_s": 0.4, "num_in": 48, "num_out": 48}
@@ -292,3 +294,23 @@ async def test_page_says_where_the_videos_in_flight_stand_and_what_waits(service
     assert "waits for a worker" in text
     assert "waits for its next attempt" in text
     assert "<b>1</b> waiting" in text
+
+
+async def test_videos_of_each_consumer_of_a_process_are_listed_and_replayed_as_its_own() -> None:
+    # Not started: its host would look after consumers that it was not made with.
+    service = Service()
+    service.host.consumers["books"] = HostedConsumer("books", service.supervisor, service.activity, service.prober)
+    library = FakeLibrary(letters=[letter(11)], rejections=[rejection(12)])
+    async with open_page(service, libraries={"films": service.library, "books": library}) as client:
+        await log_in(client)
+        films = (await client.get("/videos")).text
+        failed = (await client.get("/videos?consumer=books")).text
+        rejected = (await client.get("/videos?consumer=books&status=rejected")).text
+        unknown = await client.get("/videos?consumer=plays")
+    assert 'href="/videos/7"' in films
+    assert 'href="/videos?status=failed&consumer=books"' in films
+    assert 'href="/videos/11"' in failed
+    assert 'href="/videos/7"' not in failed
+    assert "/api/v1/consumers/books/dead-letters/replay" in failed
+    assert 'href="/videos/12"' in rejected
+    assert unknown.status_code == 404
