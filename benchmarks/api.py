@@ -1,11 +1,12 @@
 """The control plane under load, what that takes from the processing, and the lag's cost by number of snapshots.
 
-Usage: ``python -m benchmarks.api [--seconds N] [--snapshots N ...] [--json]``. Needs ``wrk`` for the load (Debian:
-``apt install wrk``); without it those cases are left out, and a line says so. Prints a line per case, JSON with
-``--json``.
+Usage: ``python -m benchmarks.api [--seconds N] [--rounds N] [--snapshots N ...] [--json]``. Needs ``wrk`` for the load
+(Debian: ``apt install wrk``); without it those cases are left out, and a line says so. Prints a line per case, JSON
+with ``--json``.
 
 The lag's cost is CPU time of one probe (head, newest commit, oldest uncommitted row), the median of many while the
-position moves on; each table's snapshots are files as pypaimon writes them, made from a real one.
+position moves on; each table's snapshots are files as pypaimon writes them, made from a real one. Its ``ratio`` is to
+the smallest table; that of the loads is the processing that goes on under load to what goes on without.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -47,6 +48,7 @@ from service.prober import Prober
 NAMES = TableNames()
 SLUICE = str(Path(sys.executable).with_name("sluice"))
 _NUM_PROBES = 60
+_Result = TypeVar("_Result")
 _UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -148,33 +150,44 @@ def num_finished(url: str, token: str) -> int:
     return next(int(stage["num_in"]) for stage in stages if stage["stage"] == "scene_segmentation")
 
 
-def measure_load(seconds: int) -> Iterator[dict[str, Any]]:
-    """Yield a case per path: rates under load while a backlog is processed, and how fast that goes on meanwhile."""
+def measure_load(seconds: int, rounds: int) -> Iterator[dict[str, Any]]:
+    """Yield a case per path: rates under load while a backlog is processed, and how fast that goes on meanwhile.
+
+    Quiet and loaded stretches take turns, so that what else the machine does falls on both; medians over the rounds.
+    """
     with tempfile.TemporaryDirectory() as name, service(Path(name)) as (url, token, _):
         time.sleep(3)
 
-        def frames_per_s(work: Any) -> tuple[float, Any]:
+        def frames_per_s(work: Callable[[], _Result]) -> tuple[float, _Result]:
             before, started_s = num_finished(url, token), time.monotonic()
             result = work()
-            return (num_finished(url, token) - before) / (time.monotonic() - started_s), result
+            rate = (num_finished(url, token) - before) / (time.monotonic() - started_s)
+            if rate == 0:
+                raise RuntimeError("nothing was processed: the backlog is over, or the stretches are too short")
+            return rate, result
 
         for path in ("/api/v1/consumers", "/api/v1/consumers/default/lag"):
-            quiet, _ = frames_per_s(lambda: time.sleep(seconds))
-            busy, figures = frames_per_s(lambda path=path: load(url, token, path, seconds))
-            share = round(busy / quiet, 3) if quiet else None
+            quiet, busy, figures = [], [], []
+            for _ in range(rounds):
+                quiet.append(frames_per_s(lambda: time.sleep(seconds))[0])
+                rate, under_load = frames_per_s(lambda path=path: load(url, token, path, seconds))  # type: ignore[misc]
+                busy.append(rate)
+                figures.append(under_load)
+            quiet_rate, busy_rate = statistics.median(quiet), statistics.median(busy)
             yield {
                 "case": f"load{path}",
-                **figures,
-                "frames_per_s_quiet": round(quiet, 3),
-                "frames_per_s_under_load": round(busy, 3),
-                "processing_left": share,
+                **{key: round(statistics.median(each[key] for each in figures), 3) for key in figures[0]},
+                "frames_per_s_quiet": round(quiet_rate, 3),
+                "frames_per_s_under_load": round(busy_rate, 3),
+                "ratio": round(busy_rate / quiet_rate, 3),
             }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; return 0."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=15, help="length of each load")
+    parser.add_argument("--seconds", type=int, default=8, help="length of each load, and of each quiet stretch")
+    parser.add_argument("--rounds", type=int, default=3, help="loads of each path, in turn with quiet")
     parser.add_argument("--snapshots", type=int, nargs="+", default=[100, 10_000, 100_000])
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -199,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which("wrk") is None:
         print("load: left out, because wrk is not installed", file=sys.stderr)
         return 0
-    for case in measure_load(options.seconds):
+    for case in measure_load(options.seconds, options.rounds):
         tell(case)
     return 0
 
