@@ -61,6 +61,7 @@ def _environment() -> Environment:
             "number": wording.number,
             "rate": wording.rate,
             "label": wording.label,
+            "with_code": wording.with_code,
             "utc": lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         }
     )

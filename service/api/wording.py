@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from markupsafe import Markup, escape
+
 _LABELS = {
     "scene_segmentation": "Scene segmentation",
     "duration_filter": "Duration filter",
@@ -25,7 +27,16 @@ _SIZES = ("B", "kB", "MB", "GB", "TB", "PB")
 
 def label(code: str) -> str:
     """Return a stage, score, state or reason code as words: ``motion_below_min`` is "Motion below min"."""
-    return _LABELS.get(code) or code.replace("_", " ").capitalize()
+    if code in _LABELS:
+        return _LABELS[code]
+    words = code.replace("_", " ")
+    return "NSFW" + words[4:] if words.startswith("nsfw") else words.capitalize()
+
+
+def with_code(text: str) -> Markup:
+    """Return ``text`` escaped, with what is between backticks marked as code."""
+    parts = (escape(part) for part in text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if n % 2 else part for n, part in enumerate(parts))
 
 
 def count(value: float) -> str:

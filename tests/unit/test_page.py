@@ -314,3 +314,21 @@ async def test_videos_of_each_consumer_of_a_process_are_listed_and_replayed_as_i
     assert "/api/v1/consumers/books/dead-letters/replay" in failed
     assert 'href="/videos/12"' in rejected
     assert unknown.status_code == 404
+
+
+async def test_caption_of_any_length_can_be_read_as_a_whole(service: Service) -> None:
+    caption = "a dog that runs over a field of grass, " * 9 + "and is gone"
+    service.library.clip_list = [clip(1, caption=caption)]
+    async with open_page(service) as client:
+        await log_in(client)
+        text = (await client.get("/clips")).text
+    details = text[text.index("<details") : text.index("</details>")]
+    assert caption in details
+
+
+def test_reason_codes_and_commands_are_said_as_people_read_them() -> None:
+    assert wording.label("nsfw_above_max") == "NSFW above max"
+    assert wording.label("motion_below_min") == "Motion below min"
+    assert wording.with_code("<b> run `sluice ingest`, `<i>`") == (
+        "&lt;b&gt; run <code>sluice ingest</code>, <code>&lt;i&gt;</code>"
+    )
