@@ -52,7 +52,7 @@ class StageReplicas:
 
 @dataclass(frozen=True, slots=True)
 class PoolReport:
-    """A pool at one moment, at most a few seconds ago.
+    """A pool at one moment, a few seconds ago; the number of replicas may be twenty seconds old.
 
     Attributes:
         videos: those handed in and not ended, by row id.

@@ -181,8 +181,8 @@ class WorkerPool(Protocol):
     def report(self) -> PoolReport:
         """Return where every video stands that is handed in and not ended, and what waits at each stage.
 
-        Costs nothing and never blocks: what workers elsewhere have told is a few seconds old at most. Without them,
-        and after :meth:`close`, it says less, and raises nothing.
+        Costs nothing and never blocks: what workers elsewhere have told is a few seconds old, and the number of
+        replicas twenty. Without them, and after :meth:`close`, it says less, and raises nothing.
         """
         ...
 

@@ -230,6 +230,7 @@ class RayServePool:
             lambda: [video.row_id for video in self._open.videos() if video.begun_s is not None],
             self._count_replicas,
             cluster.is_own_node_alive,
+            embedded_ray.is_alive,
         )
         self._liveness = Liveness(
             lambda: embedded_ray.is_alive() and not reader.is_node_dead, cluster.head(), self._on_lost

