@@ -37,6 +37,7 @@ class Service:
         else:
             raise AssertionError("".join(said))
         self.metrics_url = found[2]
+        self._last_event = 0
         self.client = httpx.Client(
             base_url=f"{found[1]}/api/v1", headers={"Authorization": f"Bearer {TOKENS['operate']}"}, timeout=30
         )
@@ -46,16 +47,31 @@ class Service:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def wait_for(self, what: str, *, watermark: int = 0, **wanted: Any) -> Any:
-        """Ask until the consumer is as wanted, and has committed so far; return what is said of it then."""
+    def wait_for(self, kind: str, **wanted: Any) -> None:
+        """Follow the events, from the last one that was waited for, until one of this kind says this."""
+        headers = {"Last-Event-ID": str(self._last_event)}
+        event: dict[str, str] = {}
+        with self.client.stream("GET", "/events", headers=headers) as events:
+            for line in events.iter_lines():
+                if line:
+                    name, _, value = line.partition(": ")
+                    event[name] = value
+                    continue
+                found, data = event, json.loads(event.get("data", "{}"))
+                event = {}
+                if found.get("event") == kind and all(data[name] == value for name, value in wanted.items()):
+                    self._last_event = int(found["id"])
+                    return
+        raise AssertionError(f"the events ended without {kind} {wanted}")
+
+    def measured(self, **wanted: Any) -> Any:
+        """Return what is said of the consumer once a measurement of the lag shows it so; each answer takes a while."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             found = self.get("/consumers/films")
-            position = found["position"] or {"watermark": 0}
-            if position["watermark"] >= watermark and all(found[name] == value for name, value in wanted.items()):
+            if all(found[name] == value for name, value in wanted.items()):
                 return found
-            time.sleep(0.1)
-        raise AssertionError(f"{what}: {found}")
+        raise AssertionError(found)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -109,30 +125,29 @@ def start(folder: Path) -> Iterator[Any]:
 def test_pause_with_a_reason_outlives_a_kill_and_is_taken_back(start: Any, samples: list[str]) -> None:
     service = start()
     assert service.client.post("/videos", json={"uris": samples[:1]}).json()["num_added"] == 1
-    service.wait_for("the first video is committed", watermark=1, lag_records=0, observed="running")
+    service.wait_for("commit", num_videos=1)
+    assert service.measured(lag_records=0)["position"]["watermark"] == 1
     answer = service.client.put("/consumers/films/pause", json={"reason": "store maintenance"})
     assert answer.status_code == 202
-    service.wait_for("it is paused", observed="paused")
+    service.wait_for("state", to="paused")
     assert service.client.post("/videos", json={"uris": samples}).json()["num_already_present"] == 1
     service.end(signal.SIGKILL)
 
     service = start()
-    found = service.wait_for(
-        "it is still paused, and measured", observed="paused", verdict="paused", lag_records=len(samples) - 1
-    )
+    service.wait_for("state", to="paused")
+    found = service.measured(verdict="paused", lag_records=len(samples) - 1)
     assert (found["desired"]["actor"], found["desired"]["reason"]) == ("operate", "store maintenance")
     assert found["lag"]["seconds"] > 0
-    with service.client.stream("GET", "/events") as events:
-        assert service.client.put("/consumers/films/resume").status_code == 202
-        for line in events.iter_lines():
-            if line.startswith("event: commit"):
-                break
-    service.wait_for("the rest is committed", watermark=3, lag_records=0, observed="running", verdict="current")
+    assert service.client.put("/consumers/films/resume").status_code == 202
+    service.wait_for("commit")
+    found = service.measured(lag_records=0, verdict="current")
+    assert (found["position"]["watermark"], found["observed"]) == (3, "running")
     clips = service.get("/clips")["items"]
     assert clips
     media = service.client.get(f"/clips/{clips[0]['clip_id']}/media", headers={"Range": "bytes=4-7"})
     assert (media.status_code, media.content) == (206, b"ftyp")
-    assert service.client.get(f"/clips/{clips[0]['clip_id']}/thumbnail").content.startswith(b"\xff\xd8")
+    for link in (clips[0], *service.get(f"/videos/{clips[0]['values']['source_row_id']}")["clips"]):
+        assert service.client.get(link["thumbnail_url"].removeprefix("/api/v1")).content.startswith(b"\xff\xd8")
     assert service.get("/consumers/films/audit")["is_clean"] is True
     assert 'sluice_lag_records{consumer="films"} 0.0' in httpx.get(service.metrics_url).text
     assert service.end() == 0
@@ -144,15 +159,15 @@ def test_dead_letter_is_replayed_once_its_object_has_been_mended(start: Any, fol
     target.write_bytes(b"this is no video " * 100)
     service = start()
     assert service.client.post("/videos", json={"uris": [str(target)]}).json()["num_added"] == 1
-    service.wait_for("it has failed", watermark=1)
+    service.wait_for("commit", num_videos=1)
     (letter,) = service.get("/consumers/films/dead-letters")["items"]
     target.write_bytes(good)
     answer = service.client.post("/consumers/films/dead-letters/replay", json={"row_ids": [letter["row_id"]]})
     assert answer.json()["num_accepted"] == 1
-    deadline = time.monotonic() + 60
-    while (story := service.get(f"/videos/{letter['row_id']}"))["status"] != "curated":
-        assert time.monotonic() < deadline, json.dumps(story)
-        time.sleep(0.1)
+    service.wait_for("replay", num_rows=1)
+    service.wait_for("commit", num_videos=1)
+    story = service.get(f"/videos/{letter['row_id']}")
+    assert story["status"] == "curated"
     assert [run["status"] for run in story["runs"]] == ["failed", "curated"]
     assert service.get("/consumers/films/dead-letters")["items"] == []
     assert service.get("/consumers/films/audit")["is_clean"] is True
