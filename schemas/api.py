@@ -1,29 +1,17 @@
-"""What the control plane's REST interface says and takes, version 1."""
+"""What the REST interface says and takes about consumers and the service, version 1."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
-ConsumerId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-ClipId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-# Row ids are 64-bit in the tables.
-RowId = Annotated[int, Field(ge=0, le=2**63 - 1)]
-Reason = Annotated[str, Field(max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+from schemas.api_types import In, Out, Reason
+
 _MAX_TTL_S = 30 * 86400
 
 
-class _Out(BaseModel):
-    model_config = ConfigDict(frozen=True, from_attributes=True)
-
-
-class _In(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Problem(_Out):
+class Problem(Out):
     """RFC 9457 problem details."""
 
     model_config = ConfigDict(
@@ -44,7 +32,7 @@ class Problem(_Out):
     errors: list[str] | None = Field(None, description="One line for each part of the request that does not fit.")
 
 
-class DesiredOut(_Out):
+class DesiredOut(Out):
     """What was asked for, by whom, when and why."""
 
     state: str = Field(description="running, paused or stopped; what holds now, after an expired time to live.")
@@ -54,7 +42,7 @@ class DesiredOut(_Out):
     until: datetime | None = Field(description="When it turns back into running by itself.")
 
 
-class ErrorOut(_Out):
+class ErrorOut(Out):
     """An error that ended a run."""
 
     at: datetime
@@ -62,14 +50,14 @@ class ErrorOut(_Out):
     message: str
 
 
-class RangeOut(_Out):
+class RangeOut(Out):
     """Offsets from start up to, not including, end."""
 
     start: int
     end: int
 
 
-class PositionOut(_Out):
+class PositionOut(Out):
     """What is committed: everything below the watermark, and these ranges above it."""
 
     watermark: int
@@ -79,7 +67,7 @@ class PositionOut(_Out):
     epoch: int
 
 
-class LagOut(_Out):
+class LagOut(Out):
     """How far behind."""
 
     measured_at: datetime
@@ -98,7 +86,7 @@ class LagOut(_Out):
     head_snapshot_id: int | None
 
 
-class LagPointOut(_Out):
+class LagPointOut(Out):
     """One point of the lag's history."""
 
     at: datetime
@@ -107,7 +95,7 @@ class LagPointOut(_Out):
     records_per_s: float
 
 
-class LagReport(_Out):
+class LagReport(Out):
     """The lag now, and over the last hour."""
 
     verdict: str | None
@@ -117,7 +105,7 @@ class LagReport(_Out):
     history: list[LagPointOut]
 
 
-class ThroughputOut(_Out):
+class ThroughputOut(Out):
     """Rates over one window."""
 
     window_s: float
@@ -131,14 +119,14 @@ class ThroughputOut(_Out):
     bytes_per_s: float
 
 
-class ThroughputReport(_Out):
+class ThroughputReport(Out):
     """Rates over 1, 5 and 15 minutes; videos, clips, seconds and bytes are those of this process."""
 
     windows: list[ThroughputOut]
     time_to_catch_up_s: float | None
 
 
-class InFlightOut(_Out):
+class InFlightOut(Out):
     """A video that is being processed."""
 
     row_id: int
@@ -155,7 +143,7 @@ class InFlightOut(_Out):
     is_waiting: bool = Field(description="No worker has taken it yet.")
 
 
-class ConsumerSummary(_Out):
+class ConsumerSummary(Out):
     """One consumer in a line."""
 
     consumer: str
@@ -192,7 +180,7 @@ class ConsumerDetail(ConsumerSummary):
     is_superseded: bool = Field(description="A newer copy elsewhere has taken over; resume or restart takes it back.")
 
 
-class StageOut(_Out):
+class StageOut(Out):
     """One stage: its totals since this process started, and its queue and workers now."""
 
     model_config = ConfigDict(
@@ -234,7 +222,7 @@ class StageOut(_Out):
     )
 
 
-class StagesReport(_Out):
+class StagesReport(Out):
     """The stages in the order of the pipeline."""
 
     stages: list[StageOut]
@@ -242,7 +230,7 @@ class StagesReport(_Out):
     num_in_flight: int
 
 
-class CommitOut(_Out):
+class CommitOut(Out):
     """One commit, as its snapshot tells it."""
 
     sequence: int
@@ -254,7 +242,7 @@ class CommitOut(_Out):
     num_clips: int | None
 
 
-class TroubleOut(_Out):
+class TroubleOut(Out):
     """A retry, or a video that failed for good."""
 
     at: datetime
@@ -266,7 +254,7 @@ class TroubleOut(_Out):
     message: str
 
 
-class WishIn(_In):
+class WishIn(In):
     """Why, and for how long."""
 
     model_config = ConfigDict(
@@ -277,13 +265,13 @@ class WishIn(_In):
     ttl_s: float | None = Field(None, gt=0, le=_MAX_TTL_S, description="Seconds until it resumes by itself.")
 
 
-class ReasonIn(_In):
+class ReasonIn(In):
     """Why."""
 
     reason: Reason | None = None
 
 
-class StateOut(_Out):
+class StateOut(Out):
     """What is desired, and what is the case; the second follows the first."""
 
     consumer: str
@@ -291,109 +279,7 @@ class StateOut(_Out):
     observed: str
 
 
-class PositionIn(_In):
-    """Where to go on."""
-
-    offset: RowId = Field(description="The first offset that is not done.")
-    reason: Reason | None = None
-
-
-class MoveOut(_Out):
-    """What a change of position does."""
-
-    dry_run: bool
-    offset: int
-    watermark: int
-    num_read_again: int
-    num_left_done: int = Field(description="Not read again: their clips are in the curated table.")
-    num_skipped: int = Field(description="Never read; the audit will list them as missing.")
-
-
-class DeadLetterOut(_Out):
-    """A video that failed for good."""
-
-    row_id: int
-    video_id: str
-    uri: str | None
-    stage: str
-    error_class: str
-    message: str
-    attempts: int
-    run: int
-    processed_at: datetime
-
-
-class ReasonCount(_Out):
-    """Clips that one stage rejected for one reason."""
-
-    stage: str
-    reason: str
-    num_clips: int
-
-
-class DeadLetterPage(_Out):
-    """Dead letters, the highest row id first."""
-
-    items: list[DeadLetterOut]
-    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
-
-
-class RejectedOut(_Out):
-    """A video of which no clip was kept."""
-
-    row_id: int
-    video_id: str
-    uri: str | None
-    duration_s: float | None
-    num_clips: int
-    reasons: list[ReasonCount] = Field(description="The most frequent first; empty where no clip was found at all.")
-    run: int
-    processed_at: datetime
-
-
-class RejectedPage(_Out):
-    """Rejected videos, the highest row id first. A page may be short where many rows had to be looked at."""
-
-    items: list[RejectedOut]
-    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
-
-
-class ReplayIn(_In):
-    """Which dead letters to process again: these rows, or all that match."""
-
-    row_ids: list[RowId] | None = Field(None, min_length=1, max_length=1000)
-    stage: str | None = Field(None, max_length=64)
-    error_class: str | None = Field(None, max_length=64)
-    reason: Reason | None = None
-
-
-class ReplayOut(_Out):
-    """How many dead letters are processed again once the consumer has drained; an event says when.
-
-    ``num_of_other_shards`` more match, and are left alone: the processes that do those shards have to be asked.
-    """
-
-    num_accepted: int
-    num_of_other_shards: int = 0
-
-
-class AuditOut(_Out):
-    """Raw, ledger and curated table compared."""
-
-    is_clean: bool
-    rows: int
-    ledger_rows: int
-    clips: int
-    pending: int
-    missing: int
-    duplicated: int
-    unaccounted: int
-    clips_missing: int
-    clips_duplicated: int
-    details: list[str]
-
-
-class TrailOut(_Out):
+class TrailOut(Out):
     """One thing an operator did."""
 
     entry_id: str
@@ -406,65 +292,13 @@ class TrailOut(_Out):
     detail: dict[str, str]
 
 
-class ClipLink(_Out):
-    """Where one curated clip is."""
-
-    clip_id: str
-    row_id: int = Field(description="In the curated table.")
-    media_url: str | None = Field(description="Null where only a reference is kept.")
-    thumbnail_url: str | None
-
-
-class VideoStory(_Out):
-    """One video's whole story."""
-
-    row_id: int
-    video_id: str | None
-    uri: str | None
-    landed_snapshot_id: int | None
-    landed_at: datetime | None
-    status: str = Field(description="waiting, in_flight, curated, rejected, failed, or deleted.")
-    runs: list[dict[str, Any]] = Field(description="Its ledger rows: spans, scores, verdicts, timings, attempts.")
-    clips: list[ClipLink] = Field(description="Those of its clips that are in the curated table.")
-
-
-class ClipOut(ClipLink):
-    """One curated clip, without its bytes."""
-
-    values: dict[str, Any] = Field(description="Every column of the curated table but the bytes.")
-
-
-class ClipPage(_Out):
-    """Clips, the newest first."""
-
-    items: list[ClipOut]
-    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
-
-
-class RegisterIn(_In):
-    """Objects that have landed."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", json_schema_extra={"example": {"uris": ["s3://videos/2026/05/01/a.mp4"]}}
-    )
-
-    uris: list[Annotated[str, Field(min_length=1, max_length=2048)]] = Field(min_length=1, max_length=500)
-
-
-class RegisterOut(_Out):
-    """How many objects got a row, and how many had one."""
-
-    num_added: int
-    num_already_present: int
-
-
-class LoginIn(_In):
+class LoginIn(In):
     """A bearer token, to be exchanged for a cookie."""
 
     token: str = Field(min_length=1, max_length=512)
 
 
-class SessionOut(_Out):
+class SessionOut(Out):
     """Who one is, and the value for X-CSRF-Token in requests that change something."""
 
     actor: str
@@ -472,13 +306,13 @@ class SessionOut(_Out):
     csrf_token: str | None = Field(description="Null for a bearer token, which needs none.")
 
 
-class HealthOut(_Out):
+class HealthOut(Out):
     """A probe's answer."""
 
     status: str
 
 
-class VersionOut(_Out):
+class VersionOut(Out):
     """What runs."""
 
     version: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from consumers.paimon.clips import ClipRecord
-from schemas.api import ClipLink
+from schemas.api_tables import ClipLink
 from schemas.profile import FilterMode, Profile
 from service.api import wording
 from service.api.videos import clip_link

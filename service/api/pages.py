@@ -12,7 +12,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 
 from consumers.errors import SluiceError
-from schemas.api import ConsumerId, RowId
+from schemas.api_types import ConsumerId, RowId
 from schemas.profile import Profile
 from service.api import charts, consumers, positions, security, show, videos
 from service.api.assets import assets, render

@@ -9,20 +9,20 @@ from fastapi import APIRouter, Header, Query, Response
 
 from consumers.errors import FencedError
 from consumers.paimon.story import LetterFilter
-from schemas.api import (
+from schemas.api import PositionOut
+from schemas.api_tables import (
     AuditOut,
     DeadLetterOut,
     DeadLetterPage,
     MoveOut,
     PositionIn,
-    PositionOut,
     ReasonCount,
     RejectedOut,
     RejectedPage,
     ReplayIn,
     ReplayOut,
-    RowId,
 )
+from schemas.api_types import RowId
 from service.api import security, show
 from service.api.problems import ApiError, declared, does_not_fit, wrong_state
 from service.api.services import ConsumerDep, ServicesDep

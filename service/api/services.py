@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, Request
 
-from schemas.api import ConsumerId
+from schemas.api_types import ConsumerId
 from service.api.problems import unknown_consumer
 from service.host import Host, HostedConsumer
 from service.library import Library

@@ -10,7 +10,8 @@ from pydantic import AwareDatetime
 
 from consumers.errors import ConfigurationError, UriNotAllowedError
 from consumers.paimon.clips import ClipRecord
-from schemas.api import ClipId, ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, RowId, VideoStory
+from schemas.api_tables import ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, VideoStory
+from schemas.api_types import ClipId, RowId
 from schemas.records import RawVideo
 from service.api import security
 from service.api.problems import ApiError, declared, does_not_fit

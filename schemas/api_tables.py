@@ -1,0 +1,164 @@
+"""What the REST interface says and takes about the tables: positions, dead letters, videos and clips, version 1."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from schemas.api_types import In, Out, Reason, RowId
+
+
+class PositionIn(In):
+    """Where to go on."""
+
+    offset: RowId = Field(description="The first offset that is not done.")
+    reason: Reason | None = None
+
+
+class MoveOut(Out):
+    """What a change of position does."""
+
+    dry_run: bool
+    offset: int
+    watermark: int
+    num_read_again: int
+    num_left_done: int = Field(description="Not read again: their clips are in the curated table.")
+    num_skipped: int = Field(description="Never read; the audit will list them as missing.")
+
+
+class DeadLetterOut(Out):
+    """A video that failed for good."""
+
+    row_id: int
+    video_id: str
+    uri: str | None
+    stage: str
+    error_class: str
+    message: str
+    attempts: int
+    run: int
+    processed_at: datetime
+
+
+class ReasonCount(Out):
+    """Clips that one stage rejected for one reason."""
+
+    stage: str
+    reason: str
+    num_clips: int
+
+
+class DeadLetterPage(Out):
+    """Dead letters, the highest row id first."""
+
+    items: list[DeadLetterOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
+class RejectedOut(Out):
+    """A video of which no clip was kept."""
+
+    row_id: int
+    video_id: str
+    uri: str | None
+    duration_s: float | None
+    num_clips: int
+    reasons: list[ReasonCount] = Field(description="The most frequent first; empty where no clip was found at all.")
+    run: int
+    processed_at: datetime
+
+
+class RejectedPage(Out):
+    """Rejected videos, the highest row id first. A page may be short where many rows had to be looked at."""
+
+    items: list[RejectedOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
+class ReplayIn(In):
+    """Which dead letters to process again: these rows, or all that match."""
+
+    row_ids: list[RowId] | None = Field(None, min_length=1, max_length=1000)
+    stage: str | None = Field(None, max_length=64)
+    error_class: str | None = Field(None, max_length=64)
+    reason: Reason | None = None
+
+
+class ReplayOut(Out):
+    """How many dead letters are processed again once the consumer has drained; an event says when.
+
+    ``num_of_other_shards`` more match, and are left alone: the processes that do those shards have to be asked.
+    """
+
+    num_accepted: int
+    num_of_other_shards: int = 0
+
+
+class AuditOut(Out):
+    """Raw, ledger and curated table compared."""
+
+    is_clean: bool
+    rows: int
+    ledger_rows: int
+    clips: int
+    pending: int
+    missing: int
+    duplicated: int
+    unaccounted: int
+    clips_missing: int
+    clips_duplicated: int
+    details: list[str]
+
+
+class ClipLink(Out):
+    """Where one curated clip is."""
+
+    clip_id: str
+    row_id: int = Field(description="In the curated table.")
+    media_url: str | None = Field(description="Null where only a reference is kept.")
+    thumbnail_url: str | None
+
+
+class VideoStory(Out):
+    """One video's whole story."""
+
+    row_id: int
+    video_id: str | None
+    uri: str | None
+    landed_snapshot_id: int | None
+    landed_at: datetime | None
+    status: str = Field(description="waiting, in_flight, curated, rejected, failed, or deleted.")
+    runs: list[dict[str, Any]] = Field(description="Its ledger rows: spans, scores, verdicts, timings, attempts.")
+    clips: list[ClipLink] = Field(description="Those of its clips that are in the curated table.")
+
+
+class ClipOut(ClipLink):
+    """One curated clip, without its bytes."""
+
+    values: dict[str, Any] = Field(description="Every column of the curated table but the bytes.")
+
+
+class ClipPage(Out):
+    """Clips, the newest first."""
+
+    items: list[ClipOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
+class RegisterIn(In):
+    """Objects that have landed."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", json_schema_extra={"example": {"uris": ["s3://videos/2026/05/01/a.mp4"]}}
+    )
+
+    uris: list[Annotated[str, Field(min_length=1, max_length=2048)]] = Field(min_length=1, max_length=500)
+
+
+class RegisterOut(Out):
+    """How many objects got a row, and how many had one."""
+
+    num_added: int
+    num_already_present: int
