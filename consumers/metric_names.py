@@ -7,6 +7,7 @@ rather than "time since" (an exporter that hangs then shows a growing age, not a
 
 from __future__ import annotations
 
+from consumers import metric_buckets as buckets
 from consumers.metric_types import (
     DESIRED_STATES,
     FILTER_REASONS,
@@ -17,18 +18,6 @@ from consumers.metric_types import (
     Metric,
 )
 from schemas.records import Stage, VideoStatus
-
-# From a metadata read (10 ms) to a film (an hour).
-_STAGE_BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0)
-# Ten milliseconds on disk, seconds on an object store under conflict.
-_COMMIT_BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0)
-# A commit interval (10 s) at best, a day of backlog at worst.
-_LATENCY_BUCKETS_S = (5.0, 15.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
-_WAIT_BUCKETS_S = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-_BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
-_ATTEMPT_BUCKETS = (2.0, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 100.0)
-# Bare decode of 360p costs 0.013, of 1080p 0.13 CPU seconds per second of video.
-_COST_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def _each(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
@@ -74,8 +63,8 @@ LAG_SNAPSHOTS = Metric(
 RETENTION_HEADROOM_SECONDS = Metric(
     "sluice_retention_headroom_seconds",
     "gauge",
-    "Time until the oldest snapshot that is still needed may expire by the raw table's own rules; only for sources that "
-    "are read snapshot by snapshot, and while something is not committed.",
+    "Time until the oldest snapshot that is still needed may expire by the raw table's own rules; only for sources "
+    "that are read snapshot by snapshot, and while something is not committed.",
     "Lag and position",
     unit="seconds",
     starts_at_zero=False,
@@ -225,7 +214,7 @@ END_TO_END_SECONDS = Metric(
     "From the commit of the raw row to the commit of its outcome.",
     "Volume",
     unit="seconds",
-    buckets=_LATENCY_BUCKETS_S,
+    buckets=buckets.LATENCY_S,
 )
 
 # Stages: workers return timings, the service exports them.
@@ -263,7 +252,7 @@ STAGE_DURATION_SECONDS = Metric(
     "Stages",
     ("consumer", "stage"),
     unit="seconds",
-    buckets=_STAGE_BUCKETS_S,
+    buckets=buckets.STAGE_S,
     values=_STAGES,
 )
 STAGE_CPU_SECONDS = Metric(
@@ -291,7 +280,7 @@ DECODE_COST_RATIO = Metric(
     "CPU seconds of decoding per second of video, one observation per video.",
     "Stages",
     unit="ratio",
-    buckets=_COST_BUCKETS,
+    buckets=buckets.COST_RATIOS,
 )
 STAGE_QUEUE_DEPTH = Metric(
     "sluice_stage_queue_depth",
@@ -309,7 +298,7 @@ STAGE_QUEUE_WAIT_SECONDS = Metric(
     "Stages",
     ("consumer", "stage"),
     unit="seconds",
-    buckets=_WAIT_BUCKETS_S,
+    buckets=buckets.WAIT_S,
     values=_MODELS,
 )
 STAGE_BATCH_SIZE = Metric(
@@ -319,7 +308,7 @@ STAGE_BATCH_SIZE = Metric(
     "Stages",
     ("consumer", "stage"),
     unit="items",
-    buckets=_BATCH_BUCKETS,
+    buckets=buckets.BATCH_SIZES,
     values=_MODELS,
 )
 GPU_BUSY_SECONDS = Metric(
@@ -357,7 +346,7 @@ COMMIT_DURATION_SECONDS = Metric(
     "Wall time of one commit of ledger and curated table, whatever its result.",
     "Commits",
     unit="seconds",
-    buckets=_COMMIT_BUCKETS_S,
+    buckets=buckets.COMMIT_S,
 )
 COMMIT_ATTEMPTS = Metric(
     "sluice_commit_attempts",
@@ -365,7 +354,7 @@ COMMIT_ATTEMPTS = Metric(
     "Publish attempts of one durable commit on both tables together; 2 without a conflict.",
     "Commits",
     unit="attempts",
-    buckets=_ATTEMPT_BUCKETS,
+    buckets=buckets.ATTEMPTS,
 )
 LAST_COMMIT_TIMESTAMP = Metric(
     "sluice_last_commit_timestamp_seconds",
