@@ -1,9 +1,9 @@
 """What the control plane's look-ups cost in tables that have grown: the wall of clips, one clip, stories, dead letters.
 
 Usage: ``python -m benchmarks.library [--clips N] [--videos N] [--commits N] [--rounds N] [--folder DIR] [--json]``.
-Prints a line per look-up, JSON with ``--json``: seconds of the first time in a new process' library, the median of
-those after it, and the peak of memory that Python and Arrow took. The tables are made up, and kept in ``--folder`` for
-a second run, which then compares another state of the code on the same rows.
+Prints a line per look-up, JSON with ``--json``: seconds of the first round, and the median of all; every round begins
+with a library that knows nothing. The tables are made up, and kept in ``--folder`` for a second run, which then
+compares another state of the code on the same rows.
 
 ``clip/oldest_by_scan`` is the look-up without the row that links carry: it ends after about a second, found or not.
 """
@@ -165,14 +165,12 @@ def look_ups(num_videos: int) -> dict[str, Callable[[PaimonLibrary], Any]]:
 
 
 def measure(folder: Path, num_videos: int, rounds: int) -> Iterator[dict[str, Any]]:
-    """Yield a case per look-up; every round begins with a library that knows nothing."""
+    """Yield a case per look-up."""
     settings_file = folder / "sluice.toml"
     settings_file.write_text(f'[catalog]\nwarehouse = "{folder / "warehouse"}"\n')
     settings = load_settings(settings_file)
     for name, look_up in look_ups(num_videos).items():
-        pool = pa.default_memory_pool()
         times_s = []
-        before = pool.bytes_allocated()
         for _ in range(rounds):
             library = PaimonLibrary(settings)
             started_s = time.perf_counter()
@@ -182,7 +180,6 @@ def measure(folder: Path, num_videos: int, rounds: int) -> Iterator[dict[str, An
             "case": name,
             "first_s": round(times_s[0], 3),
             "median_s": round(statistics.median(times_s), 3),
-            "arrow_peak_mb": round((pool.max_memory() - before) / 1e6, 1),
         }
 
 
