@@ -209,7 +209,7 @@ class _Progress:
         return RowOrigin(3, NOON, True)
 
     def retention(self, offset: int) -> Retention | None:
-        return Retention(3, NOON, 3, NOON, 3600.0, 1, 1000)
+        return Retention(3, NOON, 5, NOON, 3600.0, 1, 1000)
 
     def mean_bytes(self, offsets: OffsetRange) -> float | None:
         return 1000.0

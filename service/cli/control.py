@@ -130,17 +130,18 @@ def _dead_letters(
         if json:
             print_json(page)
             return
+        so_far = "" if page["next_before"] is None else " among those looked at so far"
         if not page["items"]:
-            out.print("no dead letters", markup=False)
-            return
-        print_table(
-            "Dead letters",
-            ("row", "video", "stage", "error", "attempts", "message"),
-            [
-                (item["row_id"], _name(item), item["stage"], item["error_class"], item["attempts"], item["message"])
-                for item in page["items"]
-            ],
-        )
+            out.print(f"no dead letters{so_far}", markup=False)
+        else:
+            print_table(
+                "Dead letters",
+                ("row", "video", "stage", "error", "attempts", "message"),
+                [
+                    (item["row_id"], _name(item), item["stage"], item["error_class"], item["attempts"], item["message"])
+                    for item in page["items"]
+                ],
+            )
         if page["next_before"] is not None:
             out.print(f"more: --before {page['next_before']}", markup=False)
 

@@ -55,6 +55,7 @@ Sluice = Callable[..., Result]
 def test_lag_is_a_sentence_and_a_document(sluice: Sluice) -> None:
     said = sluice("lag").output
     assert "2 rows, about 2.0 KiB in 1 snapshots" in said
+    assert "may expire in 1 h 0 min" in said
     assert document(sluice("lag", "--json"))["lag"]["records"] == 2
 
 

@@ -28,6 +28,7 @@ from service.api.security import COOKIE
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host import HostedConsumer
+from service.library import ClipList
 from tests.api_support import NOON, TOKENS, FakeLibrary, Service, clip, letter, rejection
 from tests.unit.test_supervisor import wait_for
 
@@ -332,3 +333,26 @@ def test_reason_codes_and_commands_are_said_as_people_read_them() -> None:
     assert wording.with_code("<b> run `sluice ingest`, `<i>`") == (
         "&lt;b&gt; run <code>sluice ingest</code>, <code>&lt;i&gt;</code>"
     )
+
+
+async def test_headroom_is_shown_and_warned_of_when_it_runs_low(service: Service) -> None:
+    async with open_page(service) as client:
+        await log_in(client)
+        wait_for(lambda: service.prober.last is not None)
+        assert "oldest change needed may expire in 1 h" in (await client.get("/")).text
+        last = service.prober.last
+        assert last is not None
+        service.prober.close()
+        service.prober._last = replace(last, lag=replace(last.lag, headroom_s=60.0))
+        assert "Changes that have not been read may expire in 1 min" in (await client.get("/")).text
+
+
+async def test_search_that_is_not_over_says_so_and_leads_on(service: Service) -> None:
+    service.library.clips = lambda query, limit: ClipList([], 7)  # type: ignore[method-assign]
+    service.library.dead_letters = lambda wanted, limit: ([], 7)  # type: ignore[method-assign]
+    async with open_page(service) as client:
+        await log_in(client)
+        for path in ("/clips?text=cat", "/videos"):
+            text = (await client.get(path)).text
+            assert "None among those looked at so far" in text
+            assert "before=7" in text
