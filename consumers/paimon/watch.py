@@ -11,6 +11,7 @@ from consumers.paimon.blobs import AllowListLike
 from consumers.paimon.objects import ObjectInfo
 from consumers.paimon.raw_writer import Registrar
 from consumers.paimon.s3 import explain
+from consumers.paimon.s3_listing import is_readable
 from consumers.paimon.watch_listing import Listing
 from consumers.paimon.watch_state import WatchStates
 from consumers.ports import Clock
@@ -140,6 +141,7 @@ class Watcher:
         allowed = []
         for item in page:
             try:
+                _check_name(item.uri)
                 self._allow.check(item.uri)
                 allowed.append(item)
             except UriNotAllowedError as error:
@@ -149,3 +151,11 @@ class Watcher:
                     if len(shown) < self._MAX_SHOWN:
                         shown.append(str(error))
         return allowed
+
+
+def _check_name(uri: str) -> None:
+    scheme, is_uri, rest = uri.partition("://")
+    if is_uri and scheme != "file" and not is_readable(rest):
+        raise UriNotAllowedError(
+            f"{uri!r} has an empty part, '.' or '..' between slashes, and cannot be read; rename the object"
+        )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from consumers.errors import ConfigurationError, SluiceError
 from consumers.media.allow_list import local_path
 from consumers.paimon.objects import ObjectInfo, file_info, is_media, s3_info, walk
-from consumers.paimon.s3 import explain, is_s3, list_pages, open_s3
+from consumers.paimon.s3 import S3Location, explain, is_s3, open_s3
+from consumers.paimon.s3_listing import list_all
 from consumers.ports import Clock
 from consumers.watch_plan import FolderTimes, KeyCursor, SettleTracker, Sighting
 
@@ -24,6 +26,8 @@ class Listing(Protocol):
 
     def pages(self, after: str | None, is_known: Callable[[ObjectInfo], bool]) -> Iterator[list[ObjectInfo]]:
         """Yield complete media objects that ``is_known`` does not hold, some at a time.
+
+        Objects that exist and cannot be read, for their names, are among them.
 
         Args:
             after: where a listing by key begins; None is the beginning, and looks at everything anew.
@@ -81,23 +85,33 @@ class _S3Listing:
     def __init__(self, location: str, options: Mapping[str, str], look_back: int) -> None:
         self.location = location
         self._opened = open_s3(location, options)
+        self._options = options
         self._look_back = look_back
         self._cursor = KeyCursor(None, look_back)
+        self._behind = ""
 
     def probe(self) -> None:
-        for _page in list_pages(self._opened):
+        for _page in list_all(self._opened, self._options):
             return
 
     def pages(self, after: str | None, is_known: Callable[[ObjectInfo], bool]) -> Iterator[list[ObjectInfo]]:
         self._cursor = KeyCursor(after, self._look_back)
-        for page in list_pages(self._opened, after):
-            self._cursor.saw(meta["path"] for meta in page)
-            found = (s3_info(self._opened, meta) for meta in page if is_media(meta["path"]))
+        self._behind = ""
+        for page in list_all(self._opened, self._options, after):
+            self._cursor.saw(meta["path"] for meta in page.objects)
+            # What cannot be read costs much to list; not again with each look.
+            self._behind = page.behind or self._behind
+            found = [s3_info(self._opened, meta) for meta in page.objects if is_media(meta["path"])]
+            found += [_unreadable(self._opened, key) for key in page.unreadable if is_media(key)]
             yield [info for info in found if not is_known(info)]
 
     @property
     def next_after(self) -> str | None:
-        return self._cursor.next_after
+        return max(self._cursor.next_after or "", self._behind) or None
+
+
+def _unreadable(location: S3Location, key: str) -> ObjectInfo:
+    return ObjectInfo(location.uri(key), 0, "", datetime.fromtimestamp(0, UTC))
 
 
 class _WalkListing:

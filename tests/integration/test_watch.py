@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -328,3 +329,24 @@ def test_watch_command_registers_what_lands_and_stops_cleanly_on_sigterm(tmp_pat
         assert json.loads(process.stdout.read()) == {"added": 1}
         assert process.wait(20) == 0
     assert _names(config) == ["film.mp4"]
+
+
+def test_objects_whose_names_cannot_be_read_are_named_once_and_hold_up_nothing(
+    config: CatalogConfig, place: _Place
+) -> None:
+    odd = ["in//x.mp4", "in/./d.mp4", "in/../e.mp4", "in/b//2.mp4", "in/zz/q//w.mp4"]
+    for key in (*odd, "in/zz/q//notes.txt"):
+        place.client.put_object(Bucket=place.bucket, Key=key, Body=b"video")
+    place.put("!early.mp4", "a.mp4", "b/1.mp4", "z.mp4", "zz/p.mp4", "zz/q/v.mp4", "zz/r.mp4")
+    with _watching(config, f"s3://{place.bucket}/in", place.options, SystemClock(), look_back=0) as watcher:
+        first = watcher.poll()
+        assert (first.num_added, first.num_refused) == (7, len(odd))
+        assert all(re.search(r"/(in|b)/.*rename the object|holds '\.'", reason) for reason in first.refused)
+        place.put("zz/s.mp4")
+        place.listings.clear()
+        again = watcher.poll()
+        assert (again.num_added, again.num_refused) == (1, 0)
+        assert len(place.listings) == 1, "what cannot be read is not listed again with each look"
+    assert _names(config) == sorted(["!early.mp4", "a.mp4", "1.mp4", "z.mp4", "p.mp4", "v.mp4", "r.mp4", "s.mp4"])
+    etags = {row["etag"] for row in rows_of(config, NAMES.raw, ["etag"])}
+    assert len(etags) == 1, "one content, one etag, whichever way it was listed"
