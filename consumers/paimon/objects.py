@@ -165,9 +165,12 @@ def walk(item: str, options: Mapping[str, str]) -> Iterator[ObjectInfo]:
     root = f"{urlparse(item).scheme}://"
     pending = [item]
     while pending:
-        for entry in file_io.list_status(pending.pop()):
+        folder = pending.pop()
+        for entry in file_io.list_status(folder):
             if entry.type == pafs.FileType.Directory:
-                pending.append(root + entry.path)
+                # The empty, '.' and '..' parts of an odd key lead back to where one is, or above.
+                if entry.base_name not in {"", ".", ".."} and len(root + entry.path) > len(folder.rstrip("/")):
+                    pending.append(root + entry.path)
             elif is_media(entry.path):
                 yield _remote_info(root + entry.path, entry)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,12 +14,16 @@ import pytest
 from pypaimon.common.file_io import FileIO
 from pypaimon.common.options import Options
 from pypaimon.snapshot.snapshot import Snapshot
+from typer.testing import CliRunner
 
 from consumers.errors import ConfigurationError, StoreUnavailableError
+from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.publish import NoClobberSnapshotCommit, snapshot_commit_for
 from consumers.paimon.publish_oss import OssFolder
 from consumers.paimon.publish_s3 import S3Folder
 from consumers.paimon.s3 import open_s3
+from consumers.paimon.tables import create_tables
+from service.cli.main import app
 from tests.faulty_store import Fault, FaultyStore, Request, no_faults
 from tests.s3_server import S3Server, catalog_options
 from tests.warehouse import NAMES, make_warehouse, table
@@ -107,6 +114,33 @@ def test_s3_that_overwrites_all_the_same_is_refused_at_the_start(s3_server: S3Se
     ):
         S3Folder.checked("db.t", f"s3://{bucket}/t/snapshot", catalog_options(store.endpoint))
     assert S3Folder(open_s3(f"s3://{bucket}/t/snapshot", catalog_options(s3_server.endpoint))).names() == []
+
+
+def _jdbc(folder: Path, endpoint: str, bucket: str) -> CatalogConfig:
+    options = {"metastore": "jdbc", "uri": f"jdbc:sqlite:{folder}/catalog.db", "warehouse": f"s3://{bucket}/w"}
+    return CatalogConfig({**options, **catalog_options(endpoint)}, "sluice")
+
+
+def test_run_with_a_jdbc_catalog_is_refused_where_the_store_overwrites_and_works_where_it_does_not(
+    s3_server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    direct = _jdbc(tmp_path, s3_server.endpoint, bucket)
+    create_tables(open_catalog(direct), direct, NAMES)
+    monkeypatch.chdir(tmp_path)
+    Path("sluice.toml").write_text(f'[catalog]\nwarehouse = "{direct.warehouse}"\n')
+    run = ["run", "--until-caught-up", "--pool", "inline"]
+    with FaultyStore(s3_server.port, strip=frozenset({"if-none-match"})) as store:
+        options = {**direct.options, "s3.endpoint": store.endpoint}
+        monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", json.dumps(options))
+        refused = CliRunner().invoke(app, run)
+    assert isinstance(refused.exception, ConfigurationError)
+    said = r"store of s3://.* does not honour 'If-None-Match: \*', so two writers.*use a store that does .*REST catalog"
+    assert re.search(said, str(refused.exception))
+    for name in (NAMES.ledger, NAMES.curated):
+        assert table(direct, name).snapshot_manager().get_latest_snapshot() is None, "nothing changed"
+    monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", json.dumps(dict(direct.options)))
+    assert CliRunner().invoke(app, run).exit_code == 0
+    assert table(direct, NAMES.curated).snapshot_manager().get_latest_snapshot() is not None
 
 
 def test_bucket_that_does_not_exist_is_named(s3_server: S3Server) -> None:

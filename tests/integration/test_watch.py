@@ -22,7 +22,7 @@ from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError, StoreUnavailableError
 from consumers.media.allow_list import AllowList
 from consumers.paimon.catalog import CatalogConfig
-from consumers.paimon.objects import expand
+from consumers.paimon.objects import expand, walk
 from consumers.paimon.raw_writer import Registrar, register
 from consumers.paimon.s3 import open_s3
 from consumers.paimon.watch import Watcher
@@ -350,3 +350,5 @@ def test_objects_whose_names_cannot_be_read_are_named_once_and_hold_up_nothing(
     assert _names(config) == sorted(["!early.mp4", "a.mp4", "1.mp4", "z.mp4", "p.mp4", "v.mp4", "r.mp4", "s.mp4"])
     etags = {row["etag"] for row in rows_of(config, NAMES.raw, ["etag"])}
     assert len(etags) == 1, "one content, one etag, whichever way it was listed"
+    walked = [info.uri.rpartition("/")[2] for info in walk(f"s3://{place.bucket}/in", place.options)]
+    assert sorted(walked) == _names(config), "as other object stores are listed, it comes to an end"
