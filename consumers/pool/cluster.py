@@ -12,6 +12,7 @@ from consumers.errors import ConfigurationError
 from consumers.pool import embedded_ray
 
 _CONNECT_TIMEOUT_S = 10.0
+_ANSWER_TIMEOUT_S = 2.0
 _CHECK_ALIVE = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 
 
@@ -87,6 +88,15 @@ def head() -> tuple[str, int]:
 
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def answers(head: tuple[str, int]) -> bool:
+    """Return whether somebody listens at ``head``. Asks Ray nothing, and so cannot hang on a Ray that has died."""
+    try:
+        socket.create_connection(head, timeout=_ANSWER_TIMEOUT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def is_own_node_alive() -> bool:

@@ -44,6 +44,7 @@ _HEALTH_CHECK_TIMEOUT_S = 60.0
 # A replica that is replaced goes on for so long after its last call: routers may not have heard of it yet.
 _LINGER_S = 5.0
 _POLL_S = 0.05
+_AWAY_POLL_S = 1.0
 _MAX_BACKOFF_S = 0.1
 _MAX_CONSTRUCTOR_RETRIES = 3
 # What a traceback puts before a message that is for a person already.
@@ -224,17 +225,23 @@ class RayServePool:
         return f"{self._config.app_name}-board"
 
     def _watch(self) -> None:
+        self._head = cluster.head()
         self._board = open_board(self._board_name)
         self._reader = reader = Reader(
             self._board,
             lambda: [video.row_id for video in self._open.videos() if video.begun_s is not None],
             self._count_replicas,
             cluster.is_own_node_alive,
-            embedded_ray.is_alive,
+            self._is_well,
         )
         self._liveness = Liveness(
-            lambda: embedded_ray.is_alive() and not reader.is_node_dead, cluster.head(), self._on_lost
+            lambda: embedded_ray.is_alive() and not reader.is_node_dead,
+            lambda: cluster.answers(self._head),
+            self._on_lost,
         )
+
+    def _is_well(self) -> bool:
+        return embedded_ray.is_alive() and cluster.answers(self._head)
 
     def _count_replicas(self) -> dict[Stage, StageReplicas]:
         app = self._app_status()
@@ -326,10 +333,11 @@ class RayServePool:
             try:
                 result = await self._handle.process.remote(task, str(log_path))
             except Exception as error:
-                if not embedded_ray.is_alive():
-                    # The liveness check is about to end all futures, this one as well.
-                    return
-                result = translated(error, task, time.monotonic() - began_s, take_tail(log_path))
+                elapsed_s, log_tail = time.monotonic() - began_s, take_tail(log_path)
+                while not await asyncio.to_thread(self._is_well):
+                    # It may come back; if not, the liveness check ends this future with all others.
+                    await asyncio.sleep(_AWAY_POLL_S)
+                result = translated(error, task, elapsed_s, log_tail)
         self._open.end(future, result)
 
     def close(self) -> None:

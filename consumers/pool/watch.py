@@ -7,7 +7,6 @@ processes and sockets.
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -23,7 +22,6 @@ _LOOK_EVERY_S = 2.0
 _COUNT_EVERY_S = 20.0
 _ANSWER_WITHIN_S = 5.0
 _END_WITHIN_S = 10.0
-_CONNECT_TIMEOUT_S = 2.0
 # A head that is started anew within this time is taken for the same; Ray itself ends this process after 60 s.
 _HEAD_MAY_BE_AWAY_S = 20.0
 
@@ -38,7 +36,7 @@ class Reader:
         open_rows: returns the row ids of the videos that a worker may hold; with none, the board is not asked.
         count_replicas: returns those that run.
         is_node_alive: returns whether the cluster knows this process's node as alive.
-        is_ray_alive: returns whether there is anything to ask, without asking it.
+        is_well: returns whether Ray will answer, without asking it.
     """
 
     def __init__(
@@ -47,13 +45,13 @@ class Reader:
         open_rows: Callable[[], list[int]],
         count_replicas: Callable[[], Mapping[Stage, StageReplicas]],
         is_node_alive: Callable[[], bool],
-        is_ray_alive: Callable[[], bool],
+        is_well: Callable[[], bool],
     ) -> None:
         self._board = board
         self._open_rows = open_rows
         self._count_replicas = count_replicas
         self._is_node_alive = is_node_alive
-        self._is_ray_alive = is_ray_alive
+        self._is_well = is_well
         self._stop = threading.Event()
         self.heard = Heard()
         self.replicas: Mapping[Stage, StageReplicas] = {}
@@ -89,12 +87,12 @@ class Reader:
             _log.debug("the board could not be read: %s", error)
 
     def _count(self) -> None:
-        if not self._is_ray_alive():
-            # Serve would wait for ever, and this thread could not be ended.
-            return
         try:
-            self.replicas = self._count_replicas()
-            self.is_node_dead = not self._is_node_alive()
+            # Otherwise Ray would wait for ever, and this thread could not be ended.
+            if self._is_well():
+                self.replicas = self._count_replicas()
+            if self._is_well():
+                self.is_node_dead = not self._is_node_alive()
         except Exception as error:
             _log.debug("the replicas could not be counted: %s", error)
 
@@ -104,13 +102,15 @@ class Liveness:
 
     Args:
         is_alive: returns whether the processes that this one depends on are.
-        head: host and port of the cluster's head.
+        answers: returns whether the cluster's head does.
         on_lost: called once, from the watching thread, with what was found.
     """
 
-    def __init__(self, is_alive: Callable[[], bool], head: tuple[str, int], on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, is_alive: Callable[[], bool], answers: Callable[[], bool], on_lost: Callable[[str], None]
+    ) -> None:
         self._is_alive = is_alive
-        self._head = head
+        self._answers = answers
         self._on_lost = on_lost
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sluice-ray-liveness", daemon=True)
@@ -132,13 +132,6 @@ class Liveness:
             if not self._is_alive():
                 what = "the Ray node of this machine has ended"
             elif away_since_s is not None and now_s - away_since_s >= _HEAD_MAY_BE_AWAY_S:
-                what = f"the head of the Ray cluster at {self._head[0]}:{self._head[1]} does not answer any more"
+                what = "the head of the Ray cluster does not answer any more"
         if what is not None and not self._stop.is_set():
             self._on_lost(what)
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection(self._head, timeout=_CONNECT_TIMEOUT_S).close()
-        except OSError:
-            return False
-        return True
