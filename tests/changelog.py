@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +70,29 @@ class KeyedTable:
         commit.close()
         return int(found.snapshot_manager().get_latest_snapshot().id)
 
+    def move_changelogs_into_compactions(self, producer: str) -> None:
+        """Rewrite the table's metadata as Flink writes them: the changes of an append lie in the compaction after it.
+
+        pypaimon writes changelogs for ``input`` alone, so the files are those of such a table.
+
+        Args:
+            producer: ``lookup`` or ``full-compaction``, the table's ``changelog-producer`` from now on.
+        """
+        folder = Path(self.table.snapshot_manager().snapshot_dir)
+        schema = folder.parent / "schema" / "schema-0"
+        told = json.loads(schema.read_text())
+        told["options"]["changelog-producer"] = producer
+        schema.write_text(json.dumps(told))
+        appends = [
+            json.loads((folder / f"snapshot-{number}").read_text()) for number in range(1, _num_files(folder) + 1)
+        ]
+        for number, append in enumerate(appends):
+            changelog = {name: append.pop(name) for name in list(append) if name.startswith("changelog")}
+            compact = {**append, **changelog, "commitKind": "COMPACT", "uuid": str(uuid.uuid4())}
+            for snapshot_id, snapshot in ((2 * number + 1, append), (2 * number + 2, compact)):
+                (folder / f"snapshot-{snapshot_id}").write_text(json.dumps({**snapshot, "id": snapshot_id}))
+        (folder / "LATEST").write_text(str(2 * len(appends)))
+
     def source(self, on_expired: OnExpired = OnExpired.FAIL) -> ChangelogSource:
         return ChangelogSource(self.config, KEYED.raw, COLUMNS, on_expired=on_expired)
 
@@ -76,6 +101,10 @@ class KeyedTable:
         for number in range(1, snapshot_id):
             (folder / f"snapshot-{number}").unlink(missing_ok=True)
         (folder / "EARLIEST").write_text(str(snapshot_id))
+
+
+def _num_files(folder: Path) -> int:
+    return len(list(folder.glob("snapshot-*")))
 
 
 def read_all(source: ChangelogSource, ranges: Sequence[OffsetRange] | None = None) -> list[RawVideo]:

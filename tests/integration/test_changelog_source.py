@@ -77,6 +77,23 @@ def test_fresh_consumer_takes_the_oldest_snapshot_whole_and_then_the_changes(tmp
     assert 3 <= source.head().num_missing(middle, EVERYTHING) <= 5
 
 
+@pytest.mark.parametrize("producer", ["lookup", "full-compaction"])
+def test_changes_that_a_compaction_brings_are_read_once_and_appends_hold_none(keyed: KeyedTable, producer: str) -> None:
+    keyed.change("+Ia", "+Ib")
+    keyed.change("+Ua")
+    keyed.change("-Db")
+    keyed.move_changelogs_into_compactions(producer)
+    source = keyed.source()
+    begun = Position(first_offset(1))
+    videos = _after(source, begun)
+    assert sorted(_changes(videos)[:2]) == ["+Ia@2", "+Ib@2"]
+    assert _changes(videos)[2:] == ["+Ua@4", "-Db@6"]
+    assert source.head().num_missing(begun, EVERYTHING) == 4
+    # Who begins with a whole snapshot does not read the changes that made it.
+    keyed.expire_below(4)
+    assert [change[2:] for change in _changes(read_all(keyed.source()))] == ["a@4", "b@4", "b@6"]
+
+
 def test_offsets_are_the_same_in_every_read_and_from_every_place(keyed: KeyedTable) -> None:
     for number in range(12):
         keyed.change(*(f"+I{number}-{n}" for n in range(3)))
