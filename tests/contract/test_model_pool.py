@@ -30,8 +30,9 @@ from tests.model_processors import (
 ROOT = Path(__file__).parents[2]
 # A model's worker that is killed loads torch again, on a machine that may be busy.
 PATIENCE_S = 200
-CONFIG = RayPoolConfig(app_name="model-suite", num_replicas=2, start_timeout_s=280)
-BATCHING = ModelPoolConfig(max_batch=8, linger_s=0.1)
+# A replaced worker may finish its video, however slow the machine is.
+CONFIG = RayPoolConfig(app_name="model-suite", num_replicas=2, start_timeout_s=280, drain_s=PATIENCE_S)
+BATCHING = ModelPoolConfig(max_batch=8, linger_s=0.1, drain_s=PATIENCE_S)
 MODEL_STAGES = (Stage.NSFW, Stage.AESTHETIC, Stage.CAPTION)
 
 
