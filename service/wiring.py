@@ -122,7 +122,9 @@ def member(settings: Settings) -> Member:
 
 def allow_list(settings: Settings) -> AllowList:
     """Return what may be read: the warehouse, and what the settings name."""
-    return AllowList((settings.catalog.warehouse, *settings.input.allow))
+    catalog, named = settings.catalog, settings.input.allow
+    # Where a REST catalog has a warehouse that it knows by a name, only it knows.
+    return AllowList(named if catalog.is_name else (catalog.warehouse, *named))
 
 
 def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:

@@ -48,7 +48,9 @@ def register(app: typer.Typer) -> None:
 def _init(
     warehouse: Annotated[
         str | None,
-        typer.Option(help="Warehouse for a new settings file: a folder or s3://bucket/prefix."),
+        typer.Option(
+            help="Warehouse for a new settings file: a folder, s3://bucket/prefix, or a REST catalog's name for it."
+        ),
     ] = None,
     allow: Annotated[
         list[str] | None, typer.Option(help="Folder or URI prefix that may be read; repeat for more.")
@@ -63,6 +65,9 @@ def _init(
         if path.exists():
             raise ConfigurationError(f"{path}: exists already; edit it, or leave out --warehouse to use it as it is")
         settings = load_settings(None, _overrides(warehouse, allow or []))
+        if not settings.catalog.is_name:
+            warehouse = _absolute(warehouse)
+            settings = load_settings(None, _overrides(warehouse, allow or []))
     else:
         if allow:
             raise ConfigurationError(f"--allow: goes with --warehouse only; edit [input] allow in {path}")
@@ -71,7 +76,7 @@ def _init(
     if new_file:
         path.write_text(
             _TEMPLATE.format(
-                warehouse=_toml_string(_absolute(warehouse or "")),
+                warehouse=_toml_string(warehouse or ""),
                 allow="[" + ", ".join(_toml_string(_absolute(prefix)) for prefix in allow or []) + "]",
             ),
             encoding="utf-8",
@@ -89,7 +94,7 @@ def _init(
 
 
 def _overrides(warehouse: str, allow: list[str]) -> dict[str, Any]:
-    return {"catalog": {"warehouse": _absolute(warehouse)}, "input": {"allow": [_absolute(item) for item in allow]}}
+    return {"catalog": {"warehouse": warehouse}, "input": {"allow": [_absolute(item) for item in allow]}}
 
 
 def _absolute(location: str) -> str:

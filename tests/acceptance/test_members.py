@@ -92,9 +92,7 @@ def test_members_come_and_are_killed_and_return_and_every_video_is_curated_once(
     second.wait_until_it_says("does shard 1/2")
     land(folder, "b", 6)
     # A second process with a member's number is refused.
-    copy = subprocess.run(
-        [SLUICE, "run", "--shard", "1/auto"], cwd=folder, capture_output=True, text=True, check=False
-    )
+    copy = subprocess.run([SLUICE, "run", "--shard", "1/auto"], cwd=folder, capture_output=True, text=True, check=False)
     assert copy.returncode == 2
     assert "consumer default, member 1: process" in copy.stderr
     second.end(signal.SIGKILL)

@@ -152,8 +152,7 @@ def test_main_job_runs_from_init_to_audit(
     rest_catalog: RestCatalogServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # The catalog names it by its folder, which workers may read without its being named once more.
-    warehouse = rest_catalog.make_warehouse(str(tmp_path / "warehouse"))
+    warehouse = rest_catalog.make_warehouse("films")
     media = tmp_path / "media"
     write_samples(media, count=2)
     options = {name: value for name, value in catalog_options(rest_catalog.uri, "").items() if name != "warehouse"}

@@ -53,15 +53,15 @@ def test_command_line_wins_over_everything_and_is_validated(write, monkeypatch: 
         ("[pool]\nreplicas = 0\n", "setting pool.replicas: input should be greater than or equal to 1"),
         ("[pool]\nreplicas = 'many'\n", "setting pool.replicas: input should be a valid integer"),
         ("[profile.scene]\nthreshold = 300\n", "setting profile.scene.threshold: input should be less than or equal"),
-        ("[profile.duration]\nmin_s = 9\nmax_s = 3\n", "setting profile.duration: max_s (3.0) is below min_s (9.0) (from "),
-        ("[profile.models.nsfw]\n", "setting profile.models.nsfw: Falconsai/nsfw_image_detection has no revision: pin it"),
+        ("[profile.duration]\nmin_s = 9\nmax_s = 3\n", "profile.duration: max_s (3.0) is below min_s (9.0) (from "),
+        ("[profile.models.nsfw]\n", "models.nsfw: Falconsai/nsfw_image_detection has no revision: pin it"),
         (
             "[profile.models.captioner]\nkind = 'blip2'\nsource = './b'\nmax_frames = 0\n",
             "setting profile.models.captioner.max_frames: input should be greater than or equal to 1 (from ",
         ),
         (
             "[profile.models]\nnsfw = 'Falconsai/nsfw_image_detection'\n",
-            "setting profile.models.nsfw: is a section with keys of its own, [profile.models.nsfw], not one value (from ",
+            "profile.models.nsfw: is a section with keys of its own, [profile.models.nsfw], not one value (from ",
         ),
         ("[gpu]\n", "setting gpu: there is no such setting"),
     ],
