@@ -16,6 +16,7 @@ from consumers.media.allow_list import AllowList
 from consumers.paimon.blobs import PaimonBlobOpener
 from consumers.pool.limits import explain_crashes, limit_memory
 from consumers.pool.worker import process_guarded
+from consumers.pool_report import VideoProgress
 from consumers.stages.curate import VideoCurator
 from schemas.profile import Limits, Profile
 from schemas.records import BlobReference, RawVideo, VideoTask
@@ -37,7 +38,7 @@ def main(folder, memory_bytes):
     for number, path in enumerate(sorted(folder.iterdir())):
         video = RawVideo(number, 1, datetime.now(UTC), "db.raw", path.name, BlobReference(path.as_uri()))
         started_s = time.process_time()
-        outcome = process_guarded(curator, VideoTask(video, 1, DEADLINE_S))
+        outcome = process_guarded(curator, VideoTask(video, 1, DEADLINE_S), VideoProgress(SystemClock(), number))
         failure = outcome.failure
         told = {
             "name": path.name,

@@ -1,4 +1,4 @@
-"""A small round of the chaos benchmark: every step of the commit protocol once, two copies, and sleepers."""
+"""Small rounds of the chaos benchmark: every step of the commit protocol, random instants, two copies, sleepers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
 SEED = os.environ.get("SLUICE_TEST_SEED", "20261124")
@@ -29,10 +31,13 @@ def _chaos(folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], dict[st
     return rounds, totals
 
 
-def test_service_killed_at_every_step_doubled_and_put_to_sleep_loses_and_repeats_nothing(tmp_path: Path) -> None:
-    rounds, totals = _chaos(tmp_path, "--kills", "15")
+def test_service_killed_at_every_step_and_at_random_doubled_and_put_to_sleep_loses_and_repeats_nothing(
+    tmp_path: Path,
+) -> None:
+    rounds, totals = _chaos(tmp_path, "--kills", "40")
     assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
-    assert totals["kills"] >= 15
+    assert totals["kills"] >= 40
+    assert sum(each["kind"] == "instant" for each in rounds) >= 10
     assert totals["at_step"] >= 9
     assert totals["fenced"] >= 1
     assert totals["rows"] == 6 * len(rounds)
@@ -44,3 +49,11 @@ def test_shards_divided_anew_under_fire_and_stripped_of_their_markers_lose_and_r
     assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
     assert {each["shards"] for each in rounds} >= {1, 3}
     assert len(rounds) >= 5, "the first expiry comes after five rounds"
+
+
+@pytest.mark.timeout(600)
+def test_service_on_ray_whose_workers_are_killed_before_it_is_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    rounds, totals = _chaos(tmp_path, "--pool", "ray", "--kills", "3")
+    assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
+    assert rounds[0]["kind"] == "worker"
+    assert totals["kills"] >= 3

@@ -105,7 +105,8 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
     def test_the_death_of_the_board_costs_the_report_only(self, pool, hold, let_go):
         future = hold(pool, 1, Stage.DECODE)
         eventually(lambda: pool.report().videos[1].stage is Stage.DECODE)
-        assert pool.report().replicas[FIRST_STAGE].num_running in {1, 2}
+        # Counted now and then; an earlier test may have killed one just before.
+        eventually(lambda: pool.report().replicas[FIRST_STAGE].num_running in {1, 2})
         os.kill(min(children_running("StageBoard")), signal.SIGKILL)
         others = [pool.submit(task(row_id)) for row_id in range(10, 20)]
         let_go()
