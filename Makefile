@@ -16,7 +16,8 @@ demo: $(INSTALLED)
 
 # tests/ops needs promtool, Prometheus and kubectl: `make ops-check` runs it.
 test: $(INSTALLED)
-	$(BIN)/pytest --ignore=tests/ops
+	$(BIN)/pytest --ignore=tests/ops -m 'not ray' --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest --ignore=tests/ops -m ray
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

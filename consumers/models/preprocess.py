@@ -1,7 +1,7 @@
 """Turns frames into model inputs with torch, batched, as the checkpoint's preprocessor_config.json says.
 
-Equal to the reference image processor of transformers (Pillow before 13) ahead of normalisation: within 1/255 for
-frames that are made smaller, within 2/255 for frames that are enlarged, and on a GPU. Resizing works on 8-bit values,
+Equal to the reference image processor of transformers (Pillow before 13) ahead of normalisation: within 1/255, but for
+fewer than one value in a thousand, which are within 2/255. Resizing works on 8-bit values,
 as Pillow does: in floating point without rounding and clamping, bicubic is off by up to 20 levels.
 """
 

@@ -51,6 +51,7 @@ def test_shards_divided_anew_under_fire_and_stripped_of_their_markers_lose_and_r
     assert len(rounds) >= 5, "the first expiry comes after five rounds"
 
 
+@pytest.mark.ray
 @pytest.mark.timeout(600)
 def test_service_on_ray_whose_workers_are_killed_before_it_is_loses_and_repeats_nothing(tmp_path: Path) -> None:
     rounds, totals = _chaos(tmp_path, "--pool", "ray", "--kills", "3")

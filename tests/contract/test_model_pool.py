@@ -27,6 +27,8 @@ from tests.model_processors import (
     write_videos,
 )
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parents[2]
 # A model's worker that is killed loads torch again, on a machine that may be busy.
 PATIENCE_S = 200

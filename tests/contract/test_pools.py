@@ -72,6 +72,7 @@ def workers(pool):
     return {int(future.result(PATIENCE_S).clips[0].clip_id.split("-")[0]) for future in futures}
 
 
+@pytest.mark.ray
 class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
     @pytest.fixture(scope="class")
     @classmethod

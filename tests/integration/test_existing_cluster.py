@@ -21,7 +21,7 @@ from consumers.errors import ConfigurationError
 from consumers.media.samples import Shot, write_video
 from consumers.pool import cluster
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
 BIN = Path(sys.executable).parent
 # On a machine that is busy with other tests.

@@ -32,13 +32,10 @@ def denormalized(pixels: torch.Tensor, processor: Any) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-@pytest.mark.parametrize(("side", "levels"), [(st.integers(96, 260), 1), (st.integers(40, 260), 2)])
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(data=st.data())
-def test_any_frame_sizes_give_what_the_reference_processor_gives(
-    name: str, side: st.SearchStrategy[int], levels: int, data: st.DataObject
-) -> None:
-    sizes = data.draw(st.lists(st.tuples(side, side), min_size=1, max_size=2))
+def test_any_frame_sizes_give_what_the_reference_processor_gives(name: str, data: st.DataObject) -> None:
+    sizes = data.draw(st.lists(st.tuples(sides, sides), min_size=1, max_size=2))
     seed = data.draw(st.integers(0, 1000))
     processor = PROCESSORS[name]
     # Sizes alternate, so that grouping by size has to put the frames back in order.
@@ -47,7 +44,7 @@ def test_any_frame_sizes_give_what_the_reference_processor_gives(
     reference = torch.cat([processor(frame, return_tensors="pt")["pixel_values"] for frame in frames])
     assert ours.shape == reference.shape
     difference = (denormalized(ours, processor) - denormalized(reference, processor)).abs()
-    assert difference.max() <= levels * LEVEL + ROUNDING
+    assert difference.max() <= 2 * LEVEL + ROUNDING
     assert (difference > LEVEL + ROUNDING).float().mean() < 1e-3
 
 

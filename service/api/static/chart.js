@@ -87,9 +87,9 @@
   };
 
   const load = async () => {
-    const answer = await fetch(box.dataset.chart).catch(() => null);
-    if (!answer?.ok) return;
-    const report = await answer.json();
+    // A service that is away, or a page that is left in mid-answer: what is drawn stays.
+    const report = await fetch(box.dataset.chart).then((answer) => (answer.ok ? answer.json() : null)).catch(() => null);
+    if (!report) return;
     points = report.history.map((each) => ({ ...each, at: Date.parse(each.at) }));
     if (report.lag) {
       const now = { at: Date.parse(report.lag.measured_at), records: report.lag.records, seconds: report.lag.seconds, records_per_s: points.at(-1)?.records_per_s ?? 0 };
