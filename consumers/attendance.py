@@ -7,19 +7,8 @@ a shard soon; one that goes may only be on its way to another node, so its shard
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from consumers.lease import MISSED_RENEWALS, Lease
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """When a member was last seen to renew, and how long its lease says anything."""
-
-    token: str
-    beat: int
-    at_s: float
-    valid_s: float
 
 
 class Attendance:
@@ -36,18 +25,21 @@ class Attendance:
         self._began_s = now_s
         self._grow_after_s = grow_after_s
         self._shrink_after_s = shrink_after_s
-        self._sights: dict[int, _Sight] = {}
+        # The last lease of each member, and when it was first seen so.
+        self._sights: dict[int, tuple[Lease, float]] = {}
         self._present = (1, now_s)
 
     def look(self, leases: Mapping[int, Lease], now_s: float) -> None:
         """Take note of all leases there are, by the number of the member. Clocks of others are not asked."""
         for index, lease in leases.items():
-            before = self._sights.get(index)
-            if before is None or (before.token, before.beat) != (lease.holder.token, lease.beat):
-                valid_s = MISSED_RENEWALS * lease.interval_s
-                self._sights[index] = _Sight(lease.holder.token, lease.beat, now_s, valid_s)
+            if index not in self._sights or self._sights[index][0] != lease:
+                self._sights[index] = (lease, now_s)
         present = 1 + max(
-            (index for index, sight in self._sights.items() if index in leases and now_s - sight.at_s < sight.valid_s),
+            (
+                index
+                for index, (lease, seen_s) in self._sights.items()
+                if index in leases and now_s - seen_s < MISSED_RENEWALS * lease.interval_s
+            ),
             default=0,
         )
         if present != self._present[0]:
@@ -60,5 +52,5 @@ class Attendance:
             return present if now_s - since_s >= self._grow_after_s else count
         if now_s - self._began_s < self._shrink_after_s:
             return count
-        kept = max((i for i, sight in self._sights.items() if now_s - sight.at_s < self._shrink_after_s), default=0)
+        kept = max((i for i, (_, seen_s) in self._sights.items() if now_s - seen_s < self._shrink_after_s), default=0)
         return min(count, kept + 1)

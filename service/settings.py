@@ -36,11 +36,6 @@ class CatalogSettings(_Section):
         default_factory=dict, repr=False, description="Further catalog options, such as s3.endpoint. Never shown."
     )
 
-    @property
-    def is_name(self) -> bool:
-        """Whether the warehouse is a name that a REST catalog knows, and no place."""
-        return self.options.get("metastore") == "rest" and "/" not in self.warehouse
-
 
 class TableSettings(_Section):
     """Names of the four tables, all in one database."""

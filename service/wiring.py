@@ -122,9 +122,9 @@ def member(settings: Settings) -> Member:
 
 def allow_list(settings: Settings) -> AllowList:
     """Return what may be read: the warehouse, and what the settings name."""
-    catalog, named = settings.catalog, settings.input.allow
+    config, named = catalog_config(settings), settings.input.allow
     # Where a REST catalog has a warehouse that it knows by a name, only it knows.
-    return AllowList(named if catalog.is_name else (catalog.warehouse, *named))
+    return AllowList(named if config.is_name else (config.warehouse, *named))
 
 
 def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:

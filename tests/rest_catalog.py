@@ -8,13 +8,11 @@ the bearer token.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -31,6 +29,7 @@ from pypaimon.snapshot.snapshot import Snapshot
 
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.tables import create_tables
+from tests.child_server import ChildServer
 from tests.warehouse import NAMES
 
 _TOKEN = "rest-test-token"
@@ -48,38 +47,22 @@ def make_rest_warehouse(uri: str, warehouse: str) -> CatalogConfig:
     return config
 
 
-class RestCatalogServer:
+class RestCatalogServer(ChildServer):
     """Serves the folders in ``root`` as warehouses while the context is open; ``port`` and ``uri`` say where."""
 
     def __init__(self, root: Path) -> None:
+        super().__init__([sys.executable, "-m", "tests.rest_catalog", str(root)], "the REST catalog")
         self._root = root
 
-    def __enter__(self) -> RestCatalogServer:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.rest_catalog", str(self._root)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the REST catalog did not start"
-        self.port = int(line)
-        self.uri = f"http://127.0.0.1:{self.port}"
-        return self
+    @property
+    def uri(self) -> str:
+        """What Paimon's option ``uri`` is set to."""
+        return self.url
 
     def make_warehouse(self, name: str) -> str:
         """Make an empty warehouse and return its name."""
         (self._root / name).mkdir()
         return name
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
 
 
 class _RefusedError(Exception):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from types import TracebackType
 
 import boto3
 from botocore.config import Config
 
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.tables import create_tables
+from tests.child_server import ChildServer
 from tests.warehouse import NAMES
 
 _SERVE = """
@@ -43,28 +43,19 @@ def make_s3_warehouse(endpoint: str, bucket: str) -> CatalogConfig:
     return config
 
 
-class S3Server:
+class S3Server(ChildServer):
     """Serves while the context is open; ``port`` and ``endpoint`` say where."""
 
-    def __enter__(self) -> S3Server:
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    def __init__(self) -> None:
+        # Each request would be a line.
+        super().__init__(
+            [sys.executable, "-c", _SERVE], "the S3 server (is moto[server] installed?)", subprocess.DEVNULL
         )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, "the S3 server did not start: is moto[server] installed?"
-        self.port = int(line)
-        self.endpoint = f"http://127.0.0.1:{self.port}"
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(10)
-        self._process.stdout.close()
+    @property
+    def endpoint(self) -> str:
+        """What Paimon's option ``s3.endpoint`` is set to."""
+        return self.url
 
     def client(self) -> object:
         """Return a boto3 client, for what a test does behind the program's back."""

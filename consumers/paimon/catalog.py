@@ -48,6 +48,11 @@ class CatalogConfig:
         return self.options.get(WAREHOUSE, "")
 
     @property
+    def is_name(self) -> bool:
+        """Whether the warehouse is a name that a REST catalog knows, and no place."""
+        return is_rest(self.options) and "/" not in self.warehouse
+
+    @property
     def local_warehouse(self) -> Path | None:
         """The warehouse's folder, None where it is not on this machine's disk or only a catalog knows where it is."""
         return None if is_rest(self.options) else local_path(self.warehouse)

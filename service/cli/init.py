@@ -65,7 +65,7 @@ def _init(
         if path.exists():
             raise ConfigurationError(f"{path}: exists already; edit it, or leave out --warehouse to use it as it is")
         settings = load_settings(None, _overrides(warehouse, allow or []))
-        if not settings.catalog.is_name:
+        if not wiring.catalog_config(settings).is_name:
             warehouse = _absolute(warehouse)
             settings = load_settings(None, _overrides(warehouse, allow or []))
     else:

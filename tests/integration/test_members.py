@@ -12,9 +12,10 @@ from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.lease import PaimonLeases
 from consumers.paimon.rescale import Rescaler
 from consumers.paimon.sink import PaimonSink
-from consumers.testing import FakeClock, SimulatedCrashError
+from consumers.testing import FakeClock
 from schemas.shards import Shard
 from service.members import Member, lease_name
+from tests.rescaling import cut_off_rescale
 from tests.warehouse import NAMES, PROFILE, expire_all_but_newest, make_warehouse
 
 
@@ -90,21 +91,11 @@ def test_members_of_another_consumer_do_not_count(config: CatalogConfig) -> None
 
 
 def test_change_that_was_cut_off_between_the_tables_is_completed_by_member_0(
-    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch
+    config: CatalogConfig,
 ) -> None:
     start(config, "0/1")
-    rescaler = Rescaler(config, NAMES, "main")
-    divide = rescaler._divide
-
-    def die_at_curated(found: object, first: Shard) -> tuple[int, int]:
-        if found is rescaler._curated:
-            raise SimulatedCrashError
-        return divide(found, first)
-
-    monkeypatch.setattr(rescaler, "_divide", die_at_curated)
-    with pytest.raises(SimulatedCrashError):
-        rescaler.rescale(2)
-    assert rescaler.counts() == (2, 1)
+    cut_off_rescale(config, 2)
+    assert Rescaler(config, NAMES, "main").counts() == (2, 1)
     zero = Group(config).member(0)
     zero.look()
     assert zero.shard() == Shard(0, 2)

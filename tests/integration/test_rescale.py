@@ -23,6 +23,7 @@ from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo, RawVideo
 from schemas.shards import Shard
+from tests.rescaling import cut_off_rescale
 from tests.stores import warehouse_of
 from tests.warehouse import (
     NAMES,
@@ -175,20 +176,10 @@ def test_shard_that_was_between_its_tables_when_they_changed_stops_and_loses_not
 
 
 def test_rescale_cut_off_between_the_tables_starts_no_shard_until_it_is_repeated(
-    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch
+    config: CatalogConfig,
 ) -> None:
     Part(config, "0/1").commit(0, 5)
-    rescaler = Rescaler(config, NAMES, "main")
-    divide = rescaler._divide
-
-    def die_at_curated(found: object, first: Shard) -> tuple[int, int]:
-        if found is rescaler._curated:
-            raise SimulatedCrashError
-        return divide(found, first)
-
-    monkeypatch.setattr(rescaler, "_divide", die_at_curated)
-    with pytest.raises(SimulatedCrashError):
-        rescaler.rescale(2)
+    cut_off_rescale(config, 2)
     for shard in ("0/1", "0/2"):
         with pytest.raises(ConfigurationError, match="sluice rescale"):
             Part(config, shard)

@@ -10,10 +10,8 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from consumers.errors import ConfigurationError, FencedError, StoreUnavailableError
 from consumers.media.samples import write_samples
@@ -21,7 +19,7 @@ from consumers.paimon.audit import audit
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.sink import PaimonSink
 from schemas.positions import Position
-from service.cli.main import app
+from tests.command_line import sluice_json
 from tests.faulty_store import Fault, FaultyStore, Request
 from tests.rest_catalog import RestCatalogServer, catalog_options, make_rest_warehouse
 from tests.warehouse import (
@@ -158,20 +156,12 @@ def test_main_job_runs_from_init_to_audit(
     options = {name: value for name, value in catalog_options(rest_catalog.uri, "").items() if name != "warehouse"}
     monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", json.dumps(options))
 
-    created = _sluice("init", "--warehouse", warehouse, "--allow", str(media))
+    created = sluice_json("init", "--warehouse", warehouse, "--allow", str(media))
     assert len(created["created"]) == 4
-    added = _sluice("ingest", str(media))["added"]
-    assert _sluice("run", "--until-caught-up", "--pool", "inline")["lag"] == 0
-    report = _sluice("audit")
+    added = sluice_json("ingest", str(media))["added"]
+    assert sluice_json("run", "--until-caught-up", "--pool", "inline")["lag"] == 0
+    report = sluice_json("audit")
     assert (report["rows"], report["missing"], report["duplicated"], report["unaccounted"]) == (added, 0, 0, 0)
     assert report["clips"] > 0
-    _sluice("clips", "--export", "dataset")
+    sluice_json("clips", "--export", "dataset")
     assert len(list(Path("dataset").rglob("*.mp4"))) == report["clips"]
-
-
-def _sluice(*arguments: str) -> Any:
-    result = CliRunner().invoke(app, [*arguments, "--json"])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)

@@ -6,21 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from consumers.errors import ConfigurationError
 from consumers.media.samples import write_samples
-from service.cli.main import app
+from tests.command_line import sluice_json
 from tests.faulty_store import Fault, FaultyStore, Request
 from tests.s3_server import S3Server, catalog_options
-
-
-def _sluice(*arguments: str) -> Any:
-    result = CliRunner().invoke(app, [*arguments, "--json"])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
 
 
 @pytest.fixture
@@ -45,25 +36,25 @@ def test_warehouse_and_videos_on_s3_are_curated_from_init_to_export(
         store.plan = lambda request: requests.append(request) or Fault.NONE  # type: ignore[func-returns-value]
         monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", json.dumps(catalog_options(store.endpoint)))
         with pytest.raises(ConfigurationError, match=r"s3://no-such-bucket/w .*there is no such bucket; create it"):
-            _sluice("init", "--warehouse", "s3://no-such-bucket/w")
+            sluice_json("init", "--warehouse", "s3://no-such-bucket/w")
         assert not (tmp_path / "sluice.toml").exists()
-        created = _sluice("init", "--warehouse", f"s3://{warehouse}/w", "--allow", f"s3://{videos}/landing")
+        created = sluice_json("init", "--warehouse", f"s3://{warehouse}/w", "--allow", f"s3://{videos}/landing")
         assert len(created["created"]) == 4
 
-        ingested = _sluice("ingest", f"s3://{videos}/landing")
+        ingested = sluice_json("ingest", f"s3://{videos}/landing")
         assert ingested == {"added": ingested["added"], "already_present": 0}
-        assert _sluice("ingest", f"s3://{videos}/landing/2026-05") == {
+        assert sluice_json("ingest", f"s3://{videos}/landing/2026-05") == {
             "added": 0,
             "already_present": ingested["added"],
         }
         with pytest.raises(ConfigurationError, match=r"elsewhere/film\.mp4' is not under an allowed prefix"):
-            _sluice("ingest", f"s3://{videos}/elsewhere")
+            sluice_json("ingest", f"s3://{videos}/elsewhere")
         with pytest.raises(ConfigurationError, match=r"s3://no-such-bucket/x: does not exist"):
-            _sluice("ingest", "s3://no-such-bucket/x")
+            sluice_json("ingest", "s3://no-such-bucket/x")
 
-        report = _sluice("run", "--until-caught-up", "--pool", "inline")
+        report = sluice_json("run", "--until-caught-up", "--pool", "inline")
         assert report["lag"] == 0
-        audit = _sluice("audit")
+        audit = sluice_json("audit")
         assert (audit["rows"], audit["missing"], audit["duplicated"], audit["unaccounted"]) == (
             ingested["added"],
             0,
@@ -71,7 +62,7 @@ def test_warehouse_and_videos_on_s3_are_curated_from_init_to_export(
             0,
         )
         assert audit["clips"] > 0
-        _sluice("clips", "--export", str(tmp_path / "dataset"))
+        sluice_json("clips", "--export", str(tmp_path / "dataset"))
     exported = Counter(path.suffix for path in (tmp_path / "dataset").rglob("*") if path.is_file())
     assert exported[".mp4"] == exported[".jpg"] == audit["clips"]
     reads = [request for request in requests if f"/{videos}/landing" in request.path and request.method == "GET"]
