@@ -34,16 +34,16 @@ import httpx
 from consumers.clock import SystemClock
 from consumers.media.samples import write_samples
 from consumers.paimon.catalog import CatalogConfig, open_catalog
-from consumers.paimon.objects import ObjectInfo
-from consumers.paimon.progress import PaimonProgress
-from consumers.paimon.raw_writer import register
-from consumers.paimon.sink import PaimonSink
+from consumers.paimon.commit.progress import PaimonProgress
+from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.landing.objects import ObjectInfo
+from consumers.paimon.landing.raw_writer import register
 from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
 from schemas.positions import Position
 from schemas.profile import Profile
-from service.activity import CommittedTotals
-from service.prober import Prober
+from service.observe.activity import CommittedTotals
+from service.observe.prober import Prober
 
 NAMES = TableNames()
 SLUICE = str(Path(sys.executable).with_name("sluice"))

@@ -14,7 +14,7 @@ from typing import Literal
 
 from benchmarks.forked import Forked
 from benchmarks.service_under_test import ServiceUnderTest, strike_at
-from consumers.paimon.sink import STEPS
+from consumers.paimon.commit.sink import STEPS
 
 VIDEOS_PER_ROUND = 6
 Kind = Literal["instant", "step", "copies", "zombie", "worker", "rescale"]

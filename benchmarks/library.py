@@ -25,8 +25,8 @@ from typing import Any
 import pyarrow as pa
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog
-from consumers.paimon.committer import TableCommitter
-from consumers.paimon.story import LetterFilter
+from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.tables import TableNames, create_tables
 from schemas.tables import CURATED, LEDGER, TableSpec
 from service.library import ClipQuery, PaimonLibrary

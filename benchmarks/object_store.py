@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks.forked import Forked
 from benchmarks.service_under_test import Store
-from tests.faulty_store import Fault, FaultyStore, Request
-from tests.s3_server import S3Server, catalog_options
+from tests.support.faulty_store import Fault, FaultyStore, Request
+from tests.support.s3_server import S3Server, catalog_options
 
 _BUCKET = "chaos"
 # Probabilities for each request. A publish is the request whose lost answer matters: was the snapshot made or not?

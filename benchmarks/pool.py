@@ -42,7 +42,7 @@ from consumers.stages.curate import VideoCurator
 from consumers.testing import make_video
 from schemas.profile import Limits, NsfwParams, Profile
 from schemas.records import BlobReference, VideoOutcome, VideoTask
-from tests.videos import VIDEOS
+from tests.support.videos import VIDEOS
 
 _MIN_DURATION_S = 10.0
 _REPLICAS = (1, 2, 4)

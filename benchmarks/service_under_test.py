@@ -20,7 +20,7 @@ from pypaimon import CatalogFactory
 
 from benchmarks.forked import Forked, sluice
 from consumers.media.samples import Shot, write_video
-from consumers.paimon.sink import PaimonSink
+from consumers.paimon.commit.sink import PaimonSink
 from service import wiring
 
 DATABASE, CONSUMER = "sluice", "chaos"

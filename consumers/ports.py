@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Protocol
 
-from consumers.breaker import BreakerState
+from consumers.loop.breaker import BreakerState
 from consumers.pool_report import PoolReport, VideoProgress
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position

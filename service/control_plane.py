@@ -10,24 +10,24 @@ from pathlib import Path
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.lag import LagPolicy
+from consumers.loop.reports import RunReport
 from consumers.ports import ControlStore, Observer
-from consumers.reports import RunReport
 from service import wiring
-from service.activity import ConsumerActivity, Observers
 from service.api import pages
 from service.api.app import create_app
 from service.api.security import Authenticator
 from service.api.server import ApiServer
 from service.api.services import Services
 from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, TokenStore, load_tokens
-from service.events import EventBus
-from service.host import ConsumerView, Host, HostedConsumer
+from service.host.hosting import ConsumerView, Host, HostedConsumer
+from service.host.operations import Operations
+from service.host.supervisor import Incarnation, Supervisor
 from service.library import PaimonLibrary
-from service.operations import Operations
-from service.prober import Probe, Prober
+from service.observe.activity import ConsumerActivity, Observers
+from service.observe.events import EventBus
+from service.observe.prober import Probe, Prober
+from service.observe.telemetry import ConsumerTelemetry, Telemetry, TimedSink
 from service.settings import Settings
-from service.supervisor import Incarnation, Supervisor
-from service.telemetry import ConsumerTelemetry, Telemetry, TimedSink
 
 
 class ControlPlane:

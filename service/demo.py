@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumers.breaker import BreakerState
-from consumers.paimon.audit import AuditReport
-from consumers.paimon.objects import ObjectInfo
+from consumers.loop.breaker import BreakerState
+from consumers.loop.reports import RunReport
+from consumers.paimon.landing.objects import ObjectInfo
+from consumers.paimon.reading.audit import AuditReport
 from consumers.ports import CommitBatch, CommitReceipt, Observer
-from consumers.reports import RunReport
 from schemas.records import ProcessedVideo, RawVideo
 from service import wiring
 from service.models import pinned

@@ -18,8 +18,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from consumers.metric_names import FOREIGN, METRICS
-from consumers.metric_types import Metric
+from consumers.metrics.names import FOREIGN, METRICS
+from consumers.metrics.types import Metric
 from service.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
@@ -33,7 +33,7 @@ def metrics_reference() -> str:
     lines = [
         "# Metrics",
         "",
-        f"Generated from `consumers/metric_names.py` by {_COMMAND}; do not edit.",
+        f"Generated from `consumers/metrics/names.py` by {_COMMAND}; do not edit.",
         "",
         "`/metrics` answers on a port of its own. Every series carries `consumer`; a stage is one of the codes in",
         "`schemas/records.py`. Counters, histograms and states exist at 0 from the start; series marked *when known*",

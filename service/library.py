@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Protocol
 
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
-from consumers.paimon.audit import AuditReport
-from consumers.paimon.clips import ClipPlace, ClipReader, ClipRecord
-from consumers.paimon.raw_writer import RegisterReport
-from consumers.paimon.reposition import Move
+from consumers.paimon.commit.reposition import Move
+from consumers.paimon.landing.raw_writer import RegisterReport
+from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.clips import ClipPlace, ClipReader, ClipRecord
+from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.scan import ROW_ID
-from consumers.paimon.story import LetterFilter
 from consumers.ports import Clock, CommitMark
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo

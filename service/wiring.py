@@ -7,44 +7,44 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
-from consumers.breaker import BreakerPolicy
 from consumers.clock import SystemClock
-from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError, UriNotAllowedError
-from consumers.lease import Holder, LeaseKeeper
+from consumers.loop.breaker import BreakerPolicy
+from consumers.loop.commit_policy import CommitPolicy
+from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.retry import RetryPolicy
 from consumers.media.allow_list import AllowList
-from consumers.paimon.audit import AuditReport
-from consumers.paimon.audit import audit as audit_tables
-from consumers.paimon.blobs import PaimonBlobOpener
+from consumers.members.lease import Holder, LeaseKeeper
 from consumers.paimon.catalog import CatalogConfig, open_catalog
-from consumers.paimon.changelog_source import OnExpired
-from consumers.paimon.clips import ClipReader
+from consumers.paimon.commit.lease import PaimonLeases
+from consumers.paimon.commit.progress import PaimonProgress
+from consumers.paimon.commit.reposition import Repositioner
+from consumers.paimon.commit.rescale import Rescaler, RescaleReport
+from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.control import PaimonControlStore
-from consumers.paimon.lease import PaimonLeases
-from consumers.paimon.ledger import LedgerReader
-from consumers.paimon.objects import ObjectInfo, expand
-from consumers.paimon.progress import PaimonProgress
-from consumers.paimon.raw_writer import RegisterReport, Registrar
-from consumers.paimon.raw_writer import register as register_objects
-from consumers.paimon.reposition import Repositioner
-from consumers.paimon.rescale import Rescaler, RescaleReport
-from consumers.paimon.sink import PaimonSink
-from consumers.paimon.sources import open_source, protector
-from consumers.paimon.staging import PaimonStaging
-from consumers.paimon.story import StoryReader
+from consumers.paimon.landing.listing import open_listing
+from consumers.paimon.landing.objects import ObjectInfo, expand
+from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
+from consumers.paimon.landing.raw_writer import register as register_objects
+from consumers.paimon.landing.state import WatchStates
+from consumers.paimon.landing.watch import Watcher
+from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit import audit as audit_tables
+from consumers.paimon.reading.clips import ClipReader
+from consumers.paimon.reading.ledger import LedgerReader
+from consumers.paimon.reading.story import StoryReader
+from consumers.paimon.source.changelog_source import OnExpired
+from consumers.paimon.source.sources import open_source, protector
+from consumers.paimon.stores.blobs import PaimonBlobOpener
 from consumers.paimon.tables import CreatedTables, RawColumns, TableNames
 from consumers.paimon.tables import create_tables as create_paimon_tables
-from consumers.paimon.watch import Watcher
-from consumers.paimon.watch_listing import open_listing
-from consumers.paimon.watch_state import WatchStates
 from consumers.pool.inline import InlinePool
 from consumers.ports import ControlStore, Observer, ProgressReader, Sink, Source, VideoProcessor, WorkerPool
-from consumers.processor import Processor, ProcessorConfig
-from consumers.retry import RetryPolicy
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import choose_decoder
 from schemas.shards import Shard
-from service.members import Member, lease_name
+from service.host.members import Member, lease_name
 from service.models import WithLocalModels, model_pools
 from service.settings import AUTO, Settings
 

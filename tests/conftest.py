@@ -9,8 +9,8 @@ import hypothesis
 import pytest
 
 from consumers.pool.embedded_ray import RAY_ENVIRONMENT
-from tests.rest_catalog import RestCatalogServer
-from tests.s3_server import S3Server
+from tests.support.rest_catalog import RestCatalogServer
+from tests.support.s3_server import S3Server
 
 # Ray reads these when it is first imported, which in a run of all tests may be by a test that starts no cluster.
 os.environ.update(RAY_ENVIRONMENT)

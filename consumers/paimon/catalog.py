@@ -14,9 +14,9 @@ from pypaimon import CatalogFactory
 from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
 
 from consumers.errors import ConfigurationError, SluiceError, StoreUnavailableError
-from consumers.paimon.rest import is_rest, open_rest
-from consumers.paimon.s3 import check_bucket, is_s3
-from consumers.paimon.s3_file_io import lean
+from consumers.paimon.stores.rest import is_rest, open_rest
+from consumers.paimon.stores.s3 import check_bucket, is_s3
+from consumers.paimon.stores.s3_file_io import lean
 
 WAREHOUSE = "warehouse"
 _SECRET_WORDS = ("secret", "key", "token", "password", "credential")

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.committer import TableCommitter
+from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import check_table
 from schemas.control import AuditEntry, Desired

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from consumers.paimon.clips import ClipRecord
+from consumers.paimon.reading.clips import ClipRecord
 from schemas.api_tables import ClipLink
 from schemas.profile import FilterMode, Profile
 from service.api import wording

@@ -23,7 +23,7 @@ from schemas.control import DesiredState
 from service.api import security, show
 from service.api.problems import declared, wrong_state
 from service.api.services import ConsumerDep, ServicesDep
-from service.operations import Operator, WrongStateError
+from service.host.operations import Operator, WrongStateError
 
 router = APIRouter(prefix="/api/v1", tags=["consumers"], responses=declared(401, 403, 404, 429, 503))
 

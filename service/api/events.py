@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from service.api import security
 from service.api.problems import declared
 from service.api.services import Services, ServicesDep
-from service.events import Event
+from service.observe.events import Event
 
 router = APIRouter(prefix="/api/v1", tags=["events"], responses=declared(401, 403, 429))
 

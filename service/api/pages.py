@@ -22,7 +22,7 @@ from service.api.security import Principal, authenticated, origin_of
 from service.api.services import ConsumerDep, Services, ServicesDep, get_services, named_consumer, services_of
 from service.api.tokens import Role
 from service.api.trail import trail_lines
-from service.host import HostedConsumer
+from service.host.hosting import HostedConsumer
 from service.library import ClipQuery
 
 _CLIPS_A_PAGE = 24

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query, Response
 
 from consumers.errors import FencedError
-from consumers.paimon.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter
 from schemas.api import PositionOut
 from schemas.api_tables import (
     AuditOut,
@@ -26,7 +26,7 @@ from schemas.api_types import RowId
 from service.api import security, show
 from service.api.problems import ApiError, declared, does_not_fit, wrong_state
 from service.api.services import ConsumerDep, ServicesDep
-from service.operations import Operator, StalePlanError, WrongStateError
+from service.host.operations import Operator, StalePlanError, WrongStateError
 
 router = APIRouter(prefix="/api/v1", tags=["positions"], responses=declared(401, 403, 404, 429, 503))
 

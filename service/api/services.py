@@ -11,9 +11,9 @@ from fastapi import Depends, Request
 
 from schemas.api_types import ConsumerId
 from service.api.problems import unknown_consumer
-from service.host import Host, HostedConsumer
+from service.host.hosting import Host, HostedConsumer
+from service.host.operations import Operations
 from service.library import Library
-from service.operations import Operations
 
 if TYPE_CHECKING:
     from service.api.security import Authenticator

@@ -26,8 +26,8 @@ from schemas.api import (
 )
 from schemas.control import Desired
 from schemas.positions import Position
-from service.host import Host, HostedConsumer
-from service.prober import Probe
+from service.host.hosting import Host, HostedConsumer
+from service.observe.prober import Probe
 
 _MAX_RANGES = 100
 # An hour of points, converted at once: one by one they took most of the time of an answer.

@@ -9,15 +9,15 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from pydantic import AwareDatetime
 
 from consumers.errors import ConfigurationError, UriNotAllowedError
-from consumers.paimon.clips import ClipRecord
+from consumers.paimon.reading.clips import ClipRecord
 from schemas.api_tables import ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, VideoStory
 from schemas.api_types import ClipId, RowId
 from schemas.records import RawVideo
 from service.api import security
 from service.api.problems import ApiError, declared, does_not_fit
 from service.api.services import Services, ServicesDep
+from service.host.operations import Operator
 from service.library import ClipQuery
-from service.operations import Operator
 
 router = APIRouter(prefix="/api/v1", tags=["videos and clips"], responses=declared(401, 403, 404, 429, 503))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from consumers.paimon.audit import AuditReport
+from consumers.paimon.reading.audit import AuditReport
 from service import wiring
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, out, print_json

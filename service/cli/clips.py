@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.errors import ConfigurationError
-from consumers.paimon.clips import ClipFilter, ClipReader, ClipRecord
+from consumers.paimon.reading.clips import ClipFilter, ClipReader, ClipRecord
 from service import wiring
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, err, json_default, object_name, out, print_json, print_table

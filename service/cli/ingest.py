@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from consumers.errors import ConfigurationError, StoreUnavailableError
-from consumers.paimon.watch import Watcher
+from consumers.paimon.landing.watch import Watcher
 from service import wiring
 from service.cli.options import ConfigOption
 from service.cli.output import JsonOption, err, out, print_json
-from service.runtime import until_signal
+from service.host.runtime import until_signal
 from service.settings import Settings, load_settings
 
 

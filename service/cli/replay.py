@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from consumers.errors import ConfigurationError
-from consumers.paimon.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter
 from schemas.control import AuditEntry
 from service import wiring
 from service.cli.options import ConfigOption

@@ -15,17 +15,17 @@ import typer
 from rich.console import Console
 
 from consumers.errors import ConfigurationError
-from consumers.lease import Holder
-from consumers.reports import EndReason, RunReport
+from consumers.loop.reports import EndReason, RunReport
+from consumers.members.lease import Holder
 from schemas.control import DesiredState
 from schemas.shards import Shard
 from service import wiring
 from service.cli.options import ConfigOption, PoolOption
 from service.cli.output import JsonOption, err, out, print_json
 from service.cli.progress import LineObserver
-from service.members import Member
+from service.host.members import Member
+from service.host.runtime import run_until_signalled, until_signal, wait_for_signal
 from service.models import pinned
-from service.runtime import run_until_signalled, until_signal, wait_for_signal
 from service.settings import Settings, load_settings, settings_folder
 
 EXIT_INCOMPLETE = 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from consumers.media.samples import Shot, write_samples, write_video
-from tests.page_support import TOKENS, RunningService, browser, prepare, requires_chromium
+from tests.support.page import TOKENS, RunningService, browser, prepare, requires_chromium
 
 pytestmark = [requires_chromium, pytest.mark.timeout(180)]
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 
 from consumers.clock import SystemClock
-from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError, WorkerDiedError
-from consumers.processor import Processor, ProcessorConfig
-from consumers.reports import EndReason, SilentObserver
-from consumers.retry import RetryPolicy
+from consumers.loop.commit_policy import CommitPolicy
+from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.reports import EndReason, SilentObserver
+from consumers.loop.retry import RetryPolicy
 from consumers.testing import FakeSink, FakeSource, FakeTables, make_video
 from schemas.positions import Position
 from schemas.records import FailureKind, Stage, VideoStatus
-from tests.pool_processors import make_broken, make_scripted, task
+from tests.support.pool_processors import make_broken, make_scripted, task
 
 # A replica that was killed is back in 5 s on an idle machine, and in 30 on a busy one.
 PATIENCE_S = 90

@@ -4,7 +4,7 @@ import time
 
 from consumers.pool_report import FIRST_STAGE, PoolReport
 from schemas.records import Stage
-from tests.pool_processors import task
+from tests.support.pool_processors import task
 
 # The board of a pool on Ray is read once a second, on a machine that may be busy.
 PATIENCE_S = 60

@@ -10,7 +10,7 @@ from schemas.records import ProcessedVideo, Stage
 from tests.contract.report_suite import ReportSuite
 from tests.contract.sink_suite import SinkContract
 from tests.contract.source_suite import SourceContract
-from tests.pool_processors import task
+from tests.support.pool_processors import task
 
 
 class Rows:

@@ -18,7 +18,7 @@ from consumers.pool.model_deployments import ModelPoolConfig, ModelPools
 from consumers.pool.ray_serve import RayPoolConfig, RayServePool
 from schemas.models import ModelsParams, OpenAIChatParams
 from schemas.records import Stage
-from tests.model_processors import (
+from tests.support.model_processors import (
     curators,
     judged,
     make_curator,

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from consumers.paimon.row_source import RowIdSource
-from consumers.paimon.sink import PaimonSink
+from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.source.row_source import RowIdSource
 from consumers.ports import Sink, Source
 from consumers.testing import SimulatedCrashError, SinkFault
 from schemas.records import ProcessedVideo
 from tests.contract.sink_suite import SinkContract
 from tests.contract.source_suite import SourceContract
-from tests.warehouse import (
+from tests.support.warehouse import (
     NAMES,
     PROFILE,
     append_raw,

@@ -10,20 +10,20 @@ import psutil
 import pytest
 
 from consumers.clock import SystemClock
-from consumers.commit_policy import CommitPolicy
 from consumers.errors import ConfigurationError
+from consumers.loop.commit_policy import CommitPolicy
+from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.reports import SilentObserver
 from consumers.pool.inline import InlinePool
 from consumers.pool.ray_serve import RayPoolConfig, RayServePool
 from consumers.pool_report import FIRST_STAGE
-from consumers.processor import Processor, ProcessorConfig
-from consumers.reports import SilentObserver
 from consumers.testing import FakeSink, FakeSource, FakeTables
 from schemas.positions import Position
 from schemas.records import Stage, VideoStatus
-from service.supervisor import Incarnation, Supervisor
+from service.host.supervisor import Incarnation, Supervisor
 from tests.contract.pool_suite import PATIENCE_S, IsolatingPoolSuite, PoolSuite, consume
 from tests.contract.report_suite import ReportSuite, eventually
-from tests.pool_processors import make_scripted, task
+from tests.support.pool_processors import make_scripted, task
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from consumers.paimon.catalog import CatalogConfig
-from tests.faulty_store import Fault, FaultyStore, random_faults
-from tests.rest_catalog import RestCatalogServer, make_rest_warehouse
-from tests.s3_server import S3Server, make_s3_warehouse
-from tests.warehouse import NAMES, make_warehouse, rows_of, table
+from tests.support.faulty_store import Fault, FaultyStore, random_faults
+from tests.support.rest_catalog import RestCatalogServer, make_rest_warehouse
+from tests.support.s3_server import S3Server, make_s3_warehouse
+from tests.support.warehouse import NAMES, make_warehouse, rows_of, table
 
 _NUM_WRITERS, _NUM_COMMITS = 3, 5
 
 
 @pytest.fixture(scope="module")
 def writers() -> Iterator[list[subprocess.Popen[str]]]:
-    command = [sys.executable, "-m", "tests.publishing_writer"]
+    command = [sys.executable, "-m", "tests.support.publishing_writer"]
     started = [
         subprocess.Popen(
             [*command, str(writer), str(_NUM_COMMITS)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -11,16 +11,16 @@ from consumers.clock import SystemClock
 from consumers.errors import ObjectNotFoundError, StagingUnavailableError
 from consumers.media.allow_list import AllowList
 from consumers.media.reader import RangeReader
-from consumers.paimon.blobs import PaimonBlobOpener
 from consumers.paimon.catalog import CatalogConfig
-from consumers.paimon.staging import FOLDER, PaimonStaging
+from consumers.paimon.commit.staging import FOLDER, PaimonStaging
+from consumers.paimon.stores.blobs import PaimonBlobOpener
 from consumers.ports import ClipStaging
 from consumers.testing import FakeClock, FakeStaging, FakeStore
 from schemas.records import BlobReference
 from schemas.shards import Shard
 from tests.contract.staging_suite import StagingContract
-from tests.s3_server import S3Server, make_s3_warehouse
-from tests.warehouse import NAMES, make_warehouse, table
+from tests.support.s3_server import S3Server, make_s3_warehouse
+from tests.support.warehouse import NAMES, make_warehouse, table
 
 
 class _Fake:

@@ -1,6 +1,6 @@
 import pytest
 
-from consumers.metric_names import FOREIGN, METRICS
+from consumers.metrics.names import FOREIGN, METRICS
 from tests.ops.support import DASHBOARDS, K8S, RULES, dashboard, expressions, needs, rules, series_in
 
 pytestmark = needs("yaml")

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from consumers.clock import SystemClock
+from consumers.loop.reports import Phase, ProcessorStatus
 from consumers.pool_report import PoolReport, StageReplicas
 from consumers.ports import CommitBatch, CommitReceipt
-from consumers.reports import Phase, ProcessorStatus
 from consumers.testing import kept_outcome, make_video
 from schemas.positions import Position
 from schemas.records import Failure, FailureKind, MediaInfo, ModelCall, ProcessedVideo, Stage, StageTiming, VideoOutcome
-from service.telemetry import ConsumerTelemetry, Telemetry
+from service.observe.telemetry import ConsumerTelemetry, Telemetry
 from tests.ops.support import DASHBOARDS, dashboard, eventually, expressions, needs
 
 pytestmark = [needs("prometheus", "yaml"), pytest.mark.timeout(240)]

@@ -1,0 +1,139 @@
+"""Gathers finished outcomes into batches and gets each batch committed, however often the store is away."""
+
+from __future__ import annotations
+
+from consumers.errors import StoreUnavailableError
+from consumers.loop.commit_policy import CommitPolicy, CommitPolicyState
+from consumers.loop.retry import StorePatience
+from consumers.ports import Clock, CommitBatch, CommitReceipt, Sink
+from schemas.positions import OffsetRange, Position
+from schemas.records import ProcessedVideo
+from schemas.shards import Share
+
+
+class Committer:
+    """The consumer's side of the sink. Not thread-safe.
+
+    At most one batch is *pending*: formed, and not yet acknowledged. After a store's failure exactly that batch is
+    committed again, because the sink can only then tell what it has written already; what finishes meanwhile gathers
+    for the next one.
+
+    Args:
+        sink: opened by :meth:`open`.
+        clock: for intervals and backoff.
+        policy: when a batch is due.
+        patience: how long the sink may stay away.
+    """
+
+    def __init__(self, sink: Sink, clock: Clock, policy: CommitPolicy, patience: StorePatience) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._policy = CommitPolicyState(policy)
+        self._patience = patience
+        self._videos: list[ProcessedVideo] = []
+        self._done: list[OffsetRange] = []
+        self._pending: CommitBatch | None = None
+        self._held_bytes = 0
+        self._pending_bytes = 0
+        self.position = Position()
+        self.share = Share()
+        self.sequence = 0
+        self.last_error: str | None = None
+
+    def open(self) -> bool:
+        """Open the sink and recover position and sequence; return False when it is to be tried again later.
+
+        Raises:
+            StoreUnavailableError: the store has been away for longer than the patience with it.
+        """
+        try:
+            recovered = self._sink.open()
+        except StoreUnavailableError as error:
+            self._note_failure(error)
+            return False
+        self._note_success()
+        self.position, self.sequence, self.share = recovered.position, recovered.sequence, recovered.share
+        return True
+
+    def add(self, video: ProcessedVideo) -> None:
+        """Gather one finished video."""
+        self._videos.append(video)
+        self._done.append(OffsetRange(video.video.row_id, video.video.row_id + 1))
+        num_kept = sum(clip.kept for clip in video.outcome.clips)
+        self._held_bytes += video.outcome.held_bytes
+        self._policy.add_video(num_kept, video.outcome.media_bytes, self._clock.monotonic_s())
+
+    def skip(self, offsets: OffsetRange) -> None:
+        """Gather offsets that hold no row."""
+        self._done.append(offsets)
+        self._policy.touch(self._clock.monotonic_s())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything gathered is committed."""
+        return self._pending is None and self._policy.is_empty
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether a batch waits for a store that did not take it."""
+        return self._pending is not None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the policy asks for a commit now."""
+        return self._policy.is_due(self._clock.monotonic_s())
+
+    @property
+    def num_videos(self) -> int:
+        """Videos finished and not committed."""
+        return len(self._videos) + (len(self._pending.videos) if self._pending else 0)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of clips and thumbnails in memory and not committed; staged clips take none."""
+        return self._held_bytes + self._pending_bytes
+
+    def wake_at_s(self) -> float | None:
+        """Return the monotonic time of the next commit or of the next try, or None when there is nothing to commit."""
+        return self._patience.next_try_s if self._patience.is_down else self._policy.due_at_s()
+
+    def commit(self, at_once: bool = False) -> tuple[CommitBatch, CommitReceipt] | None:
+        """Commit the pending batch, or form one and commit it; return None when nothing came of it for now.
+
+        Args:
+            at_once: do not wait for the end of a backoff, and let a failure be the last.
+
+        Raises:
+            FencedError: a newer copy of this consumer has taken over.
+            StoreUnavailableError: the store has been away for longer than the patience with it, or ``at_once``.
+        """
+        if self.is_empty or (not at_once and self._clock.monotonic_s() < self._patience.next_try_s):
+            return None
+        batch = self._pending or self._form_batch()
+        try:
+            receipt = self._sink.commit(batch)
+        except StoreUnavailableError as error:
+            self._note_failure(error)
+            if at_once:
+                raise
+            return None
+        self._note_success()
+        self._pending, self._pending_bytes = None, 0
+        self.position, self.sequence = batch.position, receipt.sequence
+        return batch, receipt
+
+    def _form_batch(self) -> CommitBatch:
+        self._pending = CommitBatch(tuple(self._videos), self.position.union(self._done))
+        self._pending_bytes, self._held_bytes = self._held_bytes, 0
+        self._videos, self._done = [], []
+        self._policy.clear()
+        return self._pending
+
+    def _note_failure(self, error: StoreUnavailableError) -> None:
+        self.last_error = str(error)
+        if not self._patience.failed(self._clock.monotonic_s()):
+            raise error
+
+    def _note_success(self) -> None:
+        self._patience.succeeded()
+        self.last_error = None

@@ -1,0 +1,119 @@
+"""Reads the source lazily, gap by gap, and survives a store that comes and goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from consumers.errors import StoreUnavailableError
+from consumers.loop.retry import StorePatience
+from consumers.ports import Clock, Source, SourceHead
+from schemas.positions import OffsetRange, Position
+from schemas.records import RawVideo, SkippedRange
+
+
+class Intake:
+    """Every offset that a position lacks, once, in order, up to a head that moves on.
+
+    One item at most is read ahead of what is taken. Not thread-safe.
+
+    Args:
+        source: where the rows are.
+        start: offsets that are finished already.
+        clock: for the polls of the head.
+        poll_interval_s: least time between two looks at the head.
+        patience: how long the source may stay away.
+    """
+
+    def __init__(
+        self, source: Source, start: Position, clock: Clock, poll_interval_s: float, patience: StorePatience
+    ) -> None:
+        self._source = source
+        self._start = start
+        self._clock = clock
+        self._poll_interval_s = poll_interval_s
+        self._patience = patience
+        self._head: SourceHead | None = None
+        self._next_poll_s = float("-inf")
+        self._next_offset = 0
+        self._items: Iterator[RawVideo | SkippedRange] | None = None
+        self._held: RawVideo | SkippedRange | None = None
+        self.last_error: str | None = None
+
+    @property
+    def head_offset(self) -> int | None:
+        """The end of the source when it was last read; None before that."""
+        return None if self._head is None else self._head.next_offset
+
+    @property
+    def is_at_head(self) -> bool:
+        """Whether everything below the last known head has been taken."""
+        return self._head is not None and self._held is None and not self._gaps()
+
+    @property
+    def held(self) -> RawVideo | SkippedRange | None:
+        """The item that was read ahead and not taken, if any."""
+        return self._held
+
+    def wake_at_s(self) -> float:
+        """Return the monotonic time at which :meth:`peek` may have something new."""
+        if self._patience.is_down:
+            return self._patience.next_try_s
+        return self._next_poll_s if self.is_at_head else float("-inf")
+
+    def poll_now(self) -> None:
+        """Look at the head at the next :meth:`peek`, whenever the last look was."""
+        self._next_poll_s = float("-inf")
+
+    def peek(self) -> RawVideo | SkippedRange | None:
+        """Return the next item without taking it, or None when there is none now.
+
+        Raises:
+            StoreUnavailableError: the source has been away for longer than the patience with it.
+        """
+        if self._held is None and self._clock.monotonic_s() >= self._patience.next_try_s:
+            try:
+                self._held = self._pull()
+            except StoreUnavailableError as error:
+                self._items = None
+                self.last_error = str(error)
+                if not self._patience.failed(self._clock.monotonic_s()):
+                    raise
+            else:
+                self._patience.succeeded()
+                self.last_error = None
+        return self._held
+
+    def take(self) -> None:
+        """Take the item that :meth:`peek` returned."""
+        if self._held is None:
+            raise ValueError("take() without an item from peek()")
+        held = self._held
+        self._held = None
+        self._next_offset = held.range.end if isinstance(held, SkippedRange) else held.row_id + 1
+
+    def _gaps(self) -> list[OffsetRange]:
+        """Return the ranges below the head that are neither finished at the start nor taken."""
+        if self._head is None or self._next_offset >= self._head.next_offset:
+            return []
+        taken = self._start.with_range(OffsetRange(0, self._next_offset)) if self._next_offset else self._start
+        return list(taken.missing(self._head.next_offset))
+
+    def _pull(self) -> RawVideo | SkippedRange | None:
+        for _ in range(2):
+            if self._items is not None:
+                item = next(self._items, None)
+                if item is not None:
+                    return item
+                self._items = None
+                # The read covered every gap below the head it was made for.
+                self._next_offset = max(self._next_offset, self._head.next_offset if self._head else 0)
+            if not self._gaps():
+                if self._clock.monotonic_s() < self._next_poll_s:
+                    return None
+                self._head = self._source.head()
+                self._next_poll_s = self._clock.monotonic_s() + self._poll_interval_s
+            gaps = self._gaps()
+            if not gaps:
+                return None
+            self._items = self._source.read(gaps)
+        return None

@@ -1,0 +1,427 @@
+"""The closed list of metrics. ``docs/metrics.md`` is made from it, and rules and dashboards are checked against it.
+
+Conventions: prefix ``sluice_``, base units (seconds, bytes), ``_total`` on counters, points in time as Unix timestamps
+rather than "time since" (an exporter that hangs then shows a growing age, not a frozen one). Labels are bounded:
+``consumer``, ``stage``, and closed sets of codes; never a video, a clip, a row or a URI.
+"""
+
+from __future__ import annotations
+
+from consumers.metrics import buckets
+from consumers.metrics.types import (
+    DESIRED_STATES,
+    FILTER_REASONS,
+    MODEL_STAGES,
+    STATES,
+    VERDICTS,
+    CommitResult,
+    Metric,
+)
+from schemas.records import Stage, VideoStatus
+
+
+def _each(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple((value,) for value in values)
+
+
+_STAGES = _each(tuple(Stage))
+_MODELS = _each(MODEL_STAGES)
+
+# Lag and position: set by the lag prober, on its own clock, also while the consumer is paused or dead.
+LAG_RECORDS = Metric(
+    "sluice_lag_records",
+    "gauge",
+    "Rows of the raw table that are not committed yet.",
+    "Lag and position",
+    unit="rows",
+    starts_at_zero=False,
+)
+LAG_SECONDS = Metric(
+    "sluice_lag_seconds",
+    "gauge",
+    "Age of the oldest raw row that is not committed yet; 0 when there is none.",
+    "Lag and position",
+    unit="seconds",
+    starts_at_zero=False,
+)
+LAG_BYTES = Metric(
+    "sluice_lag_bytes",
+    "gauge",
+    "Bytes of source video that are not committed yet, where the raw table tells sizes.",
+    "Lag and position",
+    unit="bytes",
+    starts_at_zero=False,
+)
+LAG_SNAPSHOTS = Metric(
+    "sluice_lag_snapshots",
+    "gauge",
+    "Snapshots of the raw table that hold rows not committed yet.",
+    "Lag and position",
+    unit="snapshots",
+    starts_at_zero=False,
+)
+RETENTION_HEADROOM_SECONDS = Metric(
+    "sluice_retention_headroom_seconds",
+    "gauge",
+    "Time until the oldest snapshot that is still needed may expire by the raw table's own rules; only for sources "
+    "that are read snapshot by snapshot, and while something is not committed.",
+    "Lag and position",
+    unit="seconds",
+    starts_at_zero=False,
+)
+LAG_PROBE_TIMESTAMP = Metric(
+    "sluice_lag_probe_timestamp_seconds",
+    "gauge",
+    "When the lag was last measured; 0 before the first time.",
+    "Lag and position",
+    unit="Unix time",
+)
+LAG_PROBE_FAILURES = Metric(
+    "sluice_lag_probe_failures_total", "counter", "Lag measurements that failed.", "Lag and position", unit="probes"
+)
+POSITION_OFFSET = Metric(
+    "sluice_position_offset",
+    "gauge",
+    "Offset below which every row is committed (the low watermark).",
+    "Lag and position",
+    unit="offset",
+    starts_at_zero=False,
+)
+SOURCE_HEAD_OFFSET = Metric(
+    "sluice_source_head_offset",
+    "gauge",
+    "Offset that the next row of the raw table will get.",
+    "Lag and position",
+    unit="offset",
+    starts_at_zero=False,
+)
+
+# State: set by the runtime.
+CONSUMER_STATE = Metric(
+    "sluice_consumer_state",
+    "gauge",
+    "1 for the state that the consumer is observed in, 0 for the others.",
+    "State",
+    ("consumer", "state"),
+    values=_each(STATES),
+)
+CONSUMER_DESIRED_STATE = Metric(
+    "sluice_consumer_desired_state",
+    "gauge",
+    "1 for the state that was asked for, 0 for the others.",
+    "State",
+    ("consumer", "state"),
+    values=_each(DESIRED_STATES),
+)
+CONSUMER_VERDICT = Metric(
+    "sluice_consumer_verdict",
+    "gauge",
+    "1 for the verdict on the consumer, 0 for the others.",
+    "State",
+    ("consumer", "verdict"),
+    values=_each(VERDICTS),
+)
+CONSUMER_STATE_TIMESTAMP = Metric(
+    "sluice_consumer_state_timestamp_seconds",
+    "gauge",
+    "When the consumer entered the state that it is in; 0 before the first time.",
+    "State",
+    unit="Unix time",
+)
+HEARTBEAT_TIMESTAMP = Metric(
+    "sluice_heartbeat_timestamp_seconds",
+    "gauge",
+    "When the consumer loop last went round; 0 before the first time.",
+    "State",
+    unit="Unix time",
+)
+BREAKER_OPEN = Metric(
+    "sluice_breaker_open",
+    "gauge",
+    "1 while intake is held because failures look like our side's fault, else 0.",
+    "State",
+)
+CONSUMER_RESTARTS = Metric(
+    "sluice_consumer_restarts_total",
+    "counter",
+    "Times that the consumer was started again after a failure.",
+    "State",
+    unit="restarts",
+)
+
+# Volume in and out.
+VIDEOS_ADMITTED = Metric(
+    "sluice_videos_admitted_total", "counter", "Videos that entered the pipeline.", "Volume", unit="videos"
+)
+VIDEOS_FINISHED = Metric(
+    "sluice_videos_finished_total",
+    "counter",
+    "Videos with a final outcome: curated (at least one clip kept), rejected, or failed.",
+    "Volume",
+    ("consumer", "status"),
+    unit="videos",
+    values=_each(tuple(VideoStatus)),
+)
+VIDEOS_COMMITTED = Metric(
+    "sluice_videos_committed_total",
+    "counter",
+    "Videos whose outcome is durable in the ledger.",
+    "Volume",
+    unit="videos",
+)
+VIDEO_SECONDS = Metric(
+    "sluice_video_seconds_total", "counter", "Seconds of source video processed.", "Volume", unit="seconds"
+)
+SOURCE_READ_BYTES = Metric(
+    "sluice_source_read_bytes_total",
+    "counter",
+    "Bytes fetched from the object store for finished videos.",
+    "Volume",
+    unit="bytes",
+)
+CLIPS_COMMITTED = Metric(
+    "sluice_clips_committed_total", "counter", "Clips durable in the curated table.", "Volume", unit="clips"
+)
+CLIP_SECONDS_COMMITTED = Metric(
+    "sluice_clip_seconds_committed_total", "counter", "Seconds of video in committed clips.", "Volume", unit="seconds"
+)
+CLIP_BYTES_COMMITTED = Metric(
+    "sluice_clip_bytes_committed_total", "counter", "Bytes of committed clips and thumbnails.", "Volume", unit="bytes"
+)
+VIDEOS_IN_FLIGHT = Metric(
+    "sluice_videos_in_flight",
+    "gauge",
+    "Videos admitted and not finished, those that wait for a retry included.",
+    "Volume",
+    unit="videos",
+)
+IN_FLIGHT_BYTES = Metric(
+    "sluice_in_flight_bytes",
+    "gauge",
+    "Bytes of source videos in flight, plus the clips that wait for their commit.",
+    "Volume",
+    unit="bytes",
+)
+VIDEOS_UNCOMMITTED = Metric(
+    "sluice_videos_uncommitted", "gauge", "Videos finished and waiting for their commit.", "Volume", unit="videos"
+)
+POOL_CAPACITY = Metric(
+    "sluice_pool_capacity_videos", "gauge", "Videos that keep every worker of the pool busy.", "Volume", unit="videos"
+)
+END_TO_END_SECONDS = Metric(
+    "sluice_end_to_end_latency_seconds",
+    "histogram",
+    "From the commit of the raw row to the commit of its outcome.",
+    "Volume",
+    unit="seconds",
+    buckets=buckets.LATENCY_S,
+)
+
+# Stages: workers return timings, the service exports them.
+STAGE_ITEMS_IN = Metric(
+    "sluice_stage_items_in_total",
+    "counter",
+    "Items that a stage was given: videos up to scene segmentation, clips after it.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="items",
+    values=_STAGES,
+)
+STAGE_ITEMS_OUT = Metric(
+    "sluice_stage_items_out_total",
+    "counter",
+    "Items that a stage passed on.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="items",
+    values=_STAGES,
+)
+CLIPS_REJECTED = Metric(
+    "sluice_clips_rejected_total",
+    "counter",
+    "Clips rejected, by the stage that did it and its reason.",
+    "Stages",
+    ("consumer", "stage", "reason"),
+    unit="clips",
+    values=tuple((stage.value, reason) for stage, reason in FILTER_REASONS),
+)
+STAGE_DURATION_SECONDS = Metric(
+    "sluice_stage_duration_seconds",
+    "histogram",
+    "Wall time of one stage on one video.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="seconds",
+    buckets=buckets.STAGE_S,
+    values=_STAGES,
+)
+STAGE_CPU_SECONDS = Metric(
+    "sluice_stage_cpu_seconds_total",
+    "counter",
+    "CPU time of a stage.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="seconds",
+    values=_STAGES,
+)
+DECODED_VIDEOS = Metric(
+    "sluice_decoded_videos_total",
+    "counter",
+    "Videos by what decoded them; one that NVDEC gave up counts for the CPU.",
+    "Stages",
+    ("consumer", "decoder"),
+    unit="videos",
+    values=(("cpu",), ("nvdec",)),
+    exploration_only=True,
+)
+DECODE_COST_RATIO = Metric(
+    "sluice_decode_cost_ratio",
+    "histogram",
+    "CPU seconds of decoding per second of video, one observation per video.",
+    "Stages",
+    unit="ratio",
+    buckets=buckets.COST_RATIOS,
+)
+STAGE_QUEUE_DEPTH = Metric(
+    "sluice_stage_queue_depth",
+    "gauge",
+    "Items that wait for a stage: videos that no worker has taken at scene_segmentation, clips at a model stage.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="items",
+    values=_STAGES,
+)
+STAGE_QUEUE_WAIT_SECONDS = Metric(
+    "sluice_stage_queue_wait_seconds",
+    "histogram",
+    "Time that a clip waited for a model: transport, linger and the batches before its own.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="seconds",
+    buckets=buckets.WAIT_S,
+    values=_MODELS,
+)
+STAGE_BATCH_SIZE = Metric(
+    "sluice_stage_batch_size",
+    "histogram",
+    "Clips in the batch that a clip was in, in a model stage; one observation per clip.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="items",
+    buckets=buckets.BATCH_SIZES,
+    values=_MODELS,
+)
+GPU_BUSY_SECONDS = Metric(
+    "sluice_gpu_busy_seconds_total",
+    "counter",
+    "Time that GPUs spent on a model stage; stays 0 on CPUs.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="seconds",
+    values=_MODELS,
+)
+GPU_REPLICAS = Metric(
+    "sluice_gpu_replicas",
+    "gauge",
+    "Replicas of a model stage that hold a GPU or a fraction of one.",
+    "Stages",
+    ("consumer", "stage"),
+    unit="replicas",
+    values=_MODELS,
+)
+
+# Commits.
+COMMITS = Metric(
+    "sluice_commits_total",
+    "counter",
+    "Commits by result: ok, empty, conflict (durable after a lost race), fenced, failed (the store did not answer).",
+    "Commits",
+    ("consumer", "result"),
+    unit="commits",
+    values=_each(tuple(CommitResult)),
+)
+COMMIT_DURATION_SECONDS = Metric(
+    "sluice_commit_duration_seconds",
+    "histogram",
+    "Wall time of one commit of ledger and curated table, whatever its result.",
+    "Commits",
+    unit="seconds",
+    buckets=buckets.COMMIT_S,
+)
+COMMIT_ATTEMPTS = Metric(
+    "sluice_commit_attempts",
+    "histogram",
+    "Publish attempts of one durable commit on both tables together; 2 without a conflict.",
+    "Commits",
+    unit="attempts",
+    buckets=buckets.ATTEMPTS,
+)
+LAST_COMMIT_TIMESTAMP = Metric(
+    "sluice_last_commit_timestamp_seconds",
+    "gauge",
+    "When the last commit became durable; 0 before the first one of this process.",
+    "Commits",
+    unit="Unix time",
+)
+COMMIT_SEQUENCE = Metric(
+    "sluice_commit_sequence",
+    "gauge",
+    "Sequence number of the last durable commit, as in the tables' commit_sequence columns.",
+    "Commits",
+    exploration_only=True,
+)
+
+# Failures.
+RETRIES = Metric(
+    "sluice_retries_total",
+    "counter",
+    "Calls to the pool that failed for a passing reason and are made again.",
+    "Failures",
+    unit="calls",
+)
+DEAD_LETTERS = Metric(
+    "sluice_dead_letters_total",
+    "counter",
+    "Videos that failed for good, by the stage where and the class of the error.",
+    "Failures",
+    ("consumer", "stage", "reason"),
+    unit="videos",
+    # Which stage meets which error is open; the alert adds them up, and 0 needs one series.
+    values=((Stage.POOL.value, "poison_video"),),
+)
+DEAD_LETTER_WRITE_FAILURES = Metric(
+    "sluice_dead_letter_write_failures_total",
+    "counter",
+    "Commits that failed while they held dead letters.",
+    "Failures",
+    unit="commits",
+)
+CORRUPT_FRAMES = Metric(
+    "sluice_corrupt_frames_total",
+    "counter",
+    "Frames dropped because they could not be decoded cleanly.",
+    "Failures",
+    unit="frames",
+)
+
+# Process.
+BUILD_INFO = Metric(
+    "sluice_build_info",
+    "gauge",
+    "1; the labels say which version runs with which profile.",
+    "Process",
+    ("consumer", "version", "profile", "fingerprint"),
+    starts_at_zero=False,
+)
+
+METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+"""Every metric, in the order of the reference."""
+
+FOREIGN = {
+    "up": "Prometheus: whether the last scrape of a target succeeded.",
+    "process_cpu_seconds_total": "prometheus_client: CPU time of the service process.",
+    "process_resident_memory_bytes": "prometheus_client: resident memory of the service process.",
+    "process_start_time_seconds": "prometheus_client: when the service process started, as Unix time.",
+    "process_open_fds": "prometheus_client: open file descriptors of the service process.",
+}
+"""Metrics of others that rules and dashboards may use; ``process_*`` come from the service's own endpoint."""

@@ -1,0 +1,168 @@
+"""Where a consumer stands: by its newest marker, or where that has expired by the rows it wrote. Never from hope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.errors import ConfigurationError
+from consumers.paimon.commit.fence import Marker, read_division
+from consumers.paimon.reading.ledger_index import LedgerIndex, as_ranges, contained, curated_digests, of_consumer
+from consumers.paimon.scan import stream
+from schemas.positions import OffsetRange, Position
+from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
+
+MAX_SNAPSHOTS_WALKED = 1000
+"""Snapshot files read in search of a marker, before the rows are read instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What one table says of a consumer. ``marker`` is None when the rows had to tell, or there is nothing."""
+
+    position: Position = field(default_factory=Position)
+    sequence: int = 0
+    epoch: int = 0
+    marker: Marker | None = None
+    share: Share = EVERYTHING
+    replays: Position = field(default_factory=Position)
+
+    def covers(self, offset: int) -> bool:
+        """Return whether ``offset`` is finished, by this shard or before the division changed."""
+        return self.share.covers(self.position, offset)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What the ledger's latest run says of a source row."""
+
+    run: int
+    status: str
+    kept: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Reads back what one shard of a consumer has written.
+
+    Attributes:
+        ledger: the pypaimon table.
+        curated: the pypaimon table.
+        consumer: whose trail.
+        source: full name of the raw table that it tails.
+        shard: which part of it.
+    """
+
+    ledger: Any
+    curated: Any
+    consumer: str
+    source: str
+    shard: Shard = WHOLE
+
+    def standing(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
+        """Return what ledger and curated table say as of the given snapshots.
+
+        Raises:
+            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
+        """
+        is_ledger_known, ledger = self._marker(self.ledger, ledger_head)
+        is_curated_known, curated = self._marker(self.curated, curated_head)
+        by_rows = None
+        if not (is_ledger_known and is_curated_known):
+            by_rows = self.reconcile(ledger_head, curated_head)
+        return self._standing(ledger, by_rows and by_rows[0]), self._standing(curated, by_rows and by_rows[1])
+
+    def _marker(self, table: Any, head: Any | None) -> tuple[bool, Marker | None]:
+        division, is_known = read_division(
+            table.snapshot_manager(), self.consumer, head, MAX_SNAPSHOTS_WALKED, self.shard.index
+        )
+        if division is None:
+            return is_known, None
+        if division.newest.source != self.source:
+            raise ConfigurationError(
+                f"consumer {self.consumer} has tailed table {division.newest.source} so far; give the one on table "
+                f"{self.source} another name"
+            )
+        if division.count != self.shard.count:
+            raise ConfigurationError(
+                f"consumer {self.consumer}: {self.shard} is not one of its shards: table "
+                f"{table.identifier.get_full_name()} has {division.count}; start it with one of these (0/"
+                f"{division.count} and so on), or change their number with `sluice rescale {self.shard.count}`"
+            )
+        marker = division.markers.get(self.shard.index)
+        return marker is not None or division.is_complete, marker
+
+    def _standing(self, marker: Marker | None, by_rows: Standing | None) -> Standing:
+        if marker is None:
+            return by_rows or Standing(share=Share(self.shard))
+        return standing_of(marker, self.shard)
+
+    def reconcile(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
+        """Return what the rows say.
+
+        The ledger covers its rows. The curated table covers those of them whose kept clips it holds all, and no clip of
+        an older version; and those that a newer version has superseded. Offsets that hold no row are in no table; they
+        are read again and skipped again, or lie below the watermark that the rows of a source with gaps record.
+        """
+        index = LedgerIndex.read(self.ledger, ledger_head, self.consumer, self.source)
+        present = contained(index.clips, curated_digests(self.curated, curated_head, self.consumer, self.source))
+        is_latest, is_newest = index.latest(), index.newest_versions()
+        is_lacking, is_standing = (np.zeros(len(index.row_ids), dtype=np.bool_) for _ in range(2))
+        is_lacking[index.clip_owners[~present]] = True
+        is_standing[index.clip_owners[present]] = True
+        is_untouched = is_newest & np.isin(index.keys, index.keys[is_standing & ~is_newest]) & (index.keys != b"")
+        # A superseded run's clips were never meant to stand in the curated table.
+        is_covered = is_latest & (~is_newest | ~(is_lacking | is_untouched))
+        open_rows = index.row_ids[is_latest & ~is_covered]
+        ledgered, curated = (
+            Standing(self._filled(rows, index.max_watermark, without), index.max_sequence, index.max_epoch)
+            for rows, without in ((index.row_ids, open_rows[:0]), (index.row_ids[is_covered], open_rows))
+        )
+        return replace(ledgered, share=Share(self.shard)), replace(curated, share=Share(self.shard))
+
+    def _filled(self, row_ids: NDArray[np.int64], watermark: int, without: NDArray[np.int64]) -> Position:
+        own = row_ids[row_ids % self.shard.count == self.shard.index]
+        position = self.shard.fill(as_ranges(own // self.shard.count))
+        if watermark:
+            position = position.with_range(OffsetRange(0, watermark)).without(as_ranges(without))
+        return position
+
+    def half_committed(self, head: Any | None, curated: Standing, ledgered: Standing) -> dict[int, LedgerEntry]:
+        """Return, by row id, the ledger's latest entry of each row that ``ledgered`` covers and ``curated`` does not.
+
+        These are this shard's rows of a commit that a crash cut in two: as many as one batch holds, and those that are
+        to be processed once more.
+        """
+        end = max((ledgered.position.end, *(base.position.end for base in ledgered.share.bases)))
+        gaps = list(curated.position.missing(end))
+        if not gaps:
+            return {}
+        first, last = gaps[0].start, gaps[-1].end - 1
+
+        def in_gaps(builder: Any) -> Any:
+            mine = of_consumer(self.consumer, self.source)(builder)
+            return builder.and_predicates([mine, builder.between("source_row_id", first, last)])
+
+        entries: dict[int, LedgerEntry] = {}
+        for batch in stream(self.ledger, ("source_row_id", "run", "status", "clips"), head, in_gaps):
+            for row in batch.to_pylist():
+                row_id = row["source_row_id"]
+                if not self.shard.owns(row_id) or curated.covers(row_id):
+                    continue
+                if row_id in entries and entries[row_id].run >= row["run"]:
+                    continue
+                kept = frozenset(clip["clip_id"] for clip in row["clips"] or () if clip["kept"])
+                entries[row_id] = LedgerEntry(row["run"], row["status"], kept)
+        return entries
+
+
+def standing_of(marker: Marker, shard: Shard) -> Standing:
+    """Return what ``marker``, one of ``shard`` or of the division that made it, says of it."""
+    replays = Position.from_ranges(
+        OffsetRange(row_id, row_id + 1) for row_id in owned_part(shard, marker.replays.ranges())
+    )
+    share = Share(shard, marker.share.bases)
+    return Standing(marker.position, marker.sequence, marker.epoch, marker, share, replays)

@@ -1,0 +1,178 @@
+"""Moving a consumer's position by hand: reading rows again, or leaving rows out.
+
+A row is read again by taking it out of the curated table's position; the ledger's position keeps it. The sink takes
+such a row for one that a crash left half committed, and by the ledger's marker it knows that a person asked for it: the
+outcome becomes a new run in the ledger, even if it is the same again. Rows with clips in the curated table are never
+taken out, so no clip can stand there twice.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.errors import FencedError
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.fence import Fence, Marker
+from consumers.paimon.commit.recovery import Recovery, Standing
+from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.reading.ledger_index import LedgerIndex, as_ranges
+from consumers.paimon.tables import TableNames
+from schemas.positions import OffsetRange, Position
+from schemas.shards import WHOLE, Base, Shard, Share, owned_part
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A change of position, planned and not made.
+
+    Attributes:
+        current: what is committed.
+        sequence: number of the last commit; with ``epoch`` it says what the plan was made from.
+        epoch: of that commit.
+        proposed: what is committed after the change.
+        share: of which shard, and what it has from earlier divisions after the change.
+        read_again: which rows are read again.
+        num_read_again: rows that are read again.
+        num_left_done: rows that would be read again, and are not because clips of theirs are in the curated table.
+        num_skipped: offsets that are never read.
+    """
+
+    current: Position
+    sequence: int
+    epoch: int
+    proposed: Position
+    share: Share
+    read_again: Position
+    num_read_again: int
+    num_left_done: int
+    num_skipped: int
+
+
+class Repositioner:
+    """Plans and makes changes of the position of one consumer, or of one shard of it, while no copy of it runs.
+
+    A copy that runs nevertheless is fenced by the change.
+
+    Args:
+        config: the catalog.
+        names: the tables.
+        consumer: the consumer's name.
+        shard: whose position; rows of other shards are left alone.
+
+    Raises:
+        ConfigurationError: a table is missing, or its storage has no safe way to publish.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(self, config: CatalogConfig, names: TableNames, consumer: str, shard: Shard = WHOLE) -> None:
+        self._consumer = consumer
+        self._shard = shard
+        self._source = f"{config.database}.{names.raw}"
+        catalog = open_catalog(config)
+        self._ledger = load_table(catalog, config, names.ledger)
+        self._curated = load_table(catalog, config, names.curated)
+        self._recovery = Recovery(self._ledger, self._curated, consumer, self._source, shard)
+
+    def to_offset(self, offset: int) -> Move:
+        """Plan that everything below ``offset`` is done and everything from there on is not.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        index = self._index()
+        curated, sequence, epoch = self._standing()
+        skipped = list(curated.position.missing(offset))
+        return self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
+
+    def again(self, row_ids: Sequence[int]) -> Move:
+        """Plan that the rows of ``row_ids`` that are done are read again.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        index = self._index()
+        wanted = index.row_ids[np.isin(index.row_ids, np.asarray(row_ids, dtype=np.int64))]
+        return self._plan(*self._standing(), [], index, wanted)
+
+    def current(self) -> tuple[Position, int, int]:
+        """Return position, sequence and epoch of the last commit.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        curated, sequence, epoch = self._standing()
+        return curated.position, sequence, epoch
+
+    def _standing(self) -> tuple[Standing, int, int]:
+        with store_errors(f"position of {self._consumer}"):
+            ledger, curated = self._recovery.standing(
+                *(table.snapshot_manager().get_latest_snapshot() for table in (self._ledger, self._curated))
+            )
+        return curated, max(ledger.sequence, curated.sequence), max(ledger.epoch, curated.epoch)
+
+    def make(self, move: Move) -> None:
+        """Make a planned change, unless anything was committed since it was planned.
+
+        Raises:
+            FencedError: the consumer has committed since; plan again.
+            StoreUnavailableError: the store did not answer; look at the position before trying again.
+        """
+        user = f"sluice-{self._consumer}-{uuid.uuid4()}"
+        with store_errors(f"position of {self._consumer}"):
+            heads = [table.snapshot_manager().get_latest_snapshot() for table in (self._ledger, self._curated)]
+            ledger, curated = self._recovery.standing(*heads)
+            if (curated.position, max(ledger.sequence, curated.sequence)) != (move.current, move.sequence):
+                raise FencedError(f"consumer {self._consumer} has committed since this was planned; plan it again")
+            epoch = max(ledger.epoch, curated.epoch) + 1
+            skipped = move.proposed.without(move.current.ranges())
+            asked = ledger.replays.union(move.read_again.ranges())
+            for table, head, position, share, replays in (
+                (self._ledger, heads[0], ledger.position.union(skipped.ranges()), ledger.share, asked),
+                (self._curated, heads[1], move.proposed, move.share, Position()),
+            ):
+                fence = Fence(self._consumer, user, table.identifier.get_full_name(), self._shard)
+                fence.seen(head)
+                committer = TableCommitter(table, user, fence.check)
+                marker = Marker(
+                    self._consumer, self._source, epoch, move.sequence, position, user, share=share, replays=replays
+                )
+                committer.publish([], move.sequence, marker.to_properties())
+                committer.close()
+
+    def _index(self) -> LedgerIndex:
+        with store_errors(f"position of {self._consumer}"):
+            head = self._ledger.snapshot_manager().get_latest_snapshot()
+            return LedgerIndex.read(self._ledger, head, self._consumer, self._source)
+
+    def _plan(
+        self,
+        curated: Standing,
+        sequence: int,
+        epoch: int,
+        skipped: Iterable[OffsetRange],
+        index: LedgerIndex,
+        wanted: NDArray[np.int64],
+    ) -> Move:
+        with_clips = np.unique(index.row_ids[index.clip_owners])
+        own = np.unique(wanted[wanted % self._shard.count == self._shard.index])
+        done = np.asarray([row_id for row_id in own.tolist() if curated.covers(row_id)], dtype=np.int64)
+        again = list(as_ranges(np.setdiff1d(done, with_clips)))
+        num_again = sum(map(len, again))
+        left_out = list(skipped)
+        bases = (Base(base.shard, base.position.without(again)) for base in curated.share.bases)
+        return Move(
+            current=curated.position,
+            sequence=sequence,
+            epoch=epoch,
+            proposed=curated.position.union(left_out).without(again),
+            share=Share(self._shard, tuple(bases)),
+            read_again=Position.from_ranges(again),
+            num_read_again=num_again,
+            num_left_done=len(done) - num_again,
+            num_skipped=sum(not curated.covers(row_id) for row_id in owned_part(self._shard, left_out)),
+        )

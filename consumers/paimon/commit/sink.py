@@ -1,0 +1,367 @@
+"""The ledger and curated tables as the exactly-once sink.
+
+Each commit writes the ledger first and the curated table last; both snapshots carry the same sequence number. The
+curated position is the truth. A table gets only rows that its own position does not cover, so whatever instant a
+process dies at, its successor writes what is missing and nothing twice.
+
+Where rows have keys, a commit to the curated table also takes out the clips of every older version of its keys, in the
+same snapshot (see :mod:`consumers.paimon.commit.versions`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pyarrow as pa
+
+from consumers.errors import FencedError, SluiceError, StoreUnavailableError
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.fence import Fence, Marker
+from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
+from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
+from consumers.paimon.commit.staging import PaimonStaging
+from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.commit.versions import VersionIndex, clip_row_ids
+from consumers.paimon.reading.ledger_index import LedgerIndex
+from consumers.paimon.tables import TableNames, check_table
+from consumers.ports import CommitBatch, CommitReceipt, Recovered
+from schemas.positions import OffsetRange, Position
+from schemas.profile import Profile
+from schemas.records import ProcessedVideo
+from schemas.shards import WHOLE, Shard, Share
+from schemas.tables import CURATED, LEDGER
+
+STEPS = (
+    "before_ledger_claim",
+    "after_ledger_claim",
+    "after_curated_claim",
+    "before_ledger_write",
+    "after_ledger_write",
+    "after_ledger_publish",
+    "before_curated_write",
+    "after_curated_write",
+    "after_curated_publish",
+)
+"""The instants at which ``on_step`` is called, in order; each is one at which a process may die."""
+
+_MAX_CLAIM_ROUNDS = 100
+
+
+@dataclass
+class _Side:
+    """One of the two tables, as this incarnation sees it."""
+
+    role: str
+    table: Any
+    fence: Fence
+    committer: TableCommitter
+    standing: Standing = field(default_factory=Standing)
+    is_uncertain: bool = False
+
+    @property
+    def position(self) -> Position:
+        return self.standing.position
+
+    @property
+    def sequence(self) -> int:
+        return self.standing.sequence
+
+
+@dataclass
+class _Pending:
+    """A commit that has begun. It keeps its number until both tables have it."""
+
+    position: Position
+    sequence: int
+    num_ledger_rows: int = 0
+    num_clips: int = 0
+
+
+class PaimonSink:
+    """Implements :class:`~consumers.ports.Sink` on two Paimon tables. One object is one incarnation of the consumer.
+
+    Not thread-safe: one thread commits.
+
+    Args:
+        config: the catalog.
+        names: the tables; the raw table's name is part of every row's lineage.
+        consumer: the consumer's name.
+        profile: recorded in every row.
+        shard: which part of the consumer's work this process does.
+        has_gaps: the source's offsets have gaps, so that ledger rows record the watermark, too.
+        on_committed: told the position after each commit, and once when the sink is open.
+        on_step: called at each of :data:`STEPS`, for tests of what happens when a process dies there.
+
+    Raises:
+        ConfigurationError: a table is missing or does not fit, or its storage has no safe way to publish.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(
+        self,
+        config: CatalogConfig,
+        names: TableNames,
+        consumer: str,
+        profile: Profile,
+        *,
+        shard: Shard = WHOLE,
+        has_gaps: bool = False,
+        on_committed: Callable[[Position], None] | None = None,
+        on_step: Callable[[str], None] | None = None,
+    ) -> None:
+        self._consumer = consumer
+        self._source = f"{config.database}.{names.raw}"
+        self._profile = profile
+        self._shard = shard
+        self._has_gaps = has_gaps
+        self._on_committed = on_committed or (lambda position: None)
+        self._on_step = on_step or (lambda step: None)
+        self._user = f"sluice-{consumer}-{uuid.uuid4()}"
+        self._epoch = 0
+        self._is_ledger_claimed = False
+        self._pending: _Pending | None = None
+        self._half_committed: dict[int, LedgerEntry] = {}
+        self._versions: VersionIndex | None = None
+        self._staging = PaimonStaging(config, names.curated, consumer, shard)
+        catalog = open_catalog(config)
+        self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
+        self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
+        self._recovery = Recovery(self._ledger.table, self._curated.table, consumer, self._source, shard)
+
+    def _side(self, role: str, table: Any, spec: Any) -> _Side:
+        check_table(table, spec)
+        fence = Fence(self._consumer, self._user, table.identifier.get_full_name(), self._shard)
+        return _Side(role, table, fence, TableCommitter(table, self._user, fence.check))
+
+    def open(self) -> Recovered:
+        """Take over as this consumer's newest incarnation: fence the older ones and return where to go on.
+
+        Claims the ledger, then the curated table, by an empty commit that carries the recovered position and the next
+        epoch. From then on an older incarnation cannot publish to the table claimed.
+
+        Raises:
+            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
+            FencedError: copies that start at the same time kept taking over from each other.
+            StoreUnavailableError: the store did not answer.
+        """
+        stale = self._staging.stale()
+        for _ in range(_MAX_CLAIM_ROUNDS):
+            self._is_ledger_claimed = self._ledger.is_uncertain = self._curated.is_uncertain = False
+            try:
+                recovered = self._claim()
+            except FencedError:
+                continue
+            # What was there before the claim is of incarnations that can no longer commit it.
+            self._staging.discard(stale)
+            self._on_committed(recovered.position)
+            return recovered
+        raise FencedError(
+            f"consumer {self._consumer}, shard {self._shard}: other copies of it keep starting; stop all but one"
+        )
+
+    def _claim(self) -> Recovered:
+        ledger, curated = self._recover()
+        self._epoch = max(ledger.epoch, curated.epoch) + 1
+        sequence = max(ledger.sequence, curated.sequence)
+        self._on_step("before_ledger_claim")
+        claimed = Standing(
+            ledger.position.union(curated.position.ranges()),
+            share=Share(self._shard, ledger.share.bases + curated.share.bases),
+            replays=ledger.replays,
+        )
+        self._publish(self._ledger, [], sequence, claimed)
+        self._is_ledger_claimed = True
+        self._on_step("after_ledger_claim")
+        # Between the two claims the older incarnation may have finished its commit to the curated table: read again.
+        _, curated = self._recover()
+        if curated.epoch >= self._epoch:
+            raise FencedError
+        self._publish(self._curated, [], sequence, curated)
+        self._on_step("after_curated_claim")
+        self._read_half_committed()
+        share = self._curated.standing.share
+        return Recovered(self._curated.position, self._ledger.position, sequence, self._epoch, share)
+
+    def _recover(self) -> tuple[Standing, Standing]:
+        """Return where ledger and curated table stand, and take their snapshots up to now as seen.
+
+        The ledger's are seen only until it is claimed: from then on nothing may pass unchecked.
+        """
+        with store_errors("ledger and curated tables"):
+            ledger_head, curated_head = (
+                side.committer.manager.get_latest_snapshot() for side in (self._ledger, self._curated)
+            )
+            if not self._is_ledger_claimed:
+                self._ledger.fence.seen(ledger_head)
+            self._curated.fence.seen(curated_head)
+            return self._recovery.standing(ledger_head, curated_head)
+
+    def _read_half_committed(self) -> None:
+        with store_errors("ledger"):
+            head = self._ledger.committer.manager.get_latest_snapshot()
+            self._half_committed = self._recovery.half_committed(head, self._curated.standing, self._ledger.standing)
+
+    def commit(self, batch: CommitBatch) -> CommitReceipt:
+        """Write ledger rows, then clips and position; returns only when both are published.
+
+        Raises:
+            FencedError: a newer incarnation exists; nothing more may be written.
+            StoreUnavailableError: the store did not answer; the same batch may be committed again.
+            ValueError: the batch goes back behind what is committed, or holds a row that its position does not cover.
+        """
+        self._resolve(self._ledger)
+        self._resolve(self._curated)
+        self._check(batch)
+        pending = self._pending
+        if pending is None or pending.position != batch.position:
+            pending = _Pending(batch.position, max(self._ledger.sequence, self._curated.sequence) + 1)
+            self._pending = pending
+        num_before = self._num_attempts
+        if self._ledger.sequence < pending.sequence:
+            self._commit_ledger(batch, pending)
+        if self._curated.sequence < pending.sequence:
+            self._commit_curated(batch, pending)
+        self._pending = None
+        self._staging.discard(staged for video in batch.videos for staged in video.outcome.staged)
+        self._on_committed(batch.position)
+        return CommitReceipt(
+            pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
+        )
+
+    def _check(self, batch: CommitBatch) -> None:
+        if not batch.position.includes(self._curated.position):
+            raise ValueError(f"position {batch.position} goes back behind the committed {self._curated.position}")
+        stray = [video.video.row_id for video in batch.videos if not batch.position.covers(video.video.row_id)]
+        if stray:
+            raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
+
+    def _commit_ledger(self, batch: CommitBatch, pending: _Pending) -> None:
+        rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video)) is not None]
+        pending.num_ledger_rows = len(rows)
+        standing = self._ledger.standing
+        after = replace(
+            standing,
+            position=standing.position.union(batch.position.ranges()),
+            replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
+        )
+        watermark = batch.position.watermark if self._has_gaps else None
+        self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
+        if self._versions is not None:
+            self._versions.add(_keys(batch.videos))
+        for video, run in rows:
+            entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
+            self._half_committed[video.video.row_id] = entry
+
+    def _run_to_write(self, video: ProcessedVideo) -> int | None:
+        """Return the run number for a new ledger row, or None when the ledger has said the same already."""
+        row_id = video.video.row_id
+        if not self._ledger.standing.covers(row_id):
+            return 1
+        if self._curated.standing.covers(row_id):
+            return None
+        known = self._half_committed.get(row_id)
+        if known is None:
+            # The ledger's position covers it, but its row is gone or never was: an offset that held no row then.
+            return 1
+        if self._ledger.standing.replays.covers(row_id):
+            return known.run + 1
+        is_same = known.status == video.outcome.status.value and known.kept == kept_clip_ids(video)
+        return None if is_same else known.run + 1
+
+    def _commit_curated(self, batch: CommitBatch, pending: _Pending) -> None:
+        videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
+        versions = self._versions_for(videos)
+        if versions is not None:
+            superseded = versions.superseded(key for key, _ in _keys(videos))
+            videos = [video for video in videos if video.video.row_id not in superseded]
+        else:
+            superseded = set()
+        rows = curated_rows(videos, self._lineage(pending))
+        pending.num_clips = rows.num_rows
+        after = replace(self._curated.standing, position=batch.position)
+        self._commit_side(self._curated, pending, after, rows, retired=superseded)
+        for video in batch.videos:
+            self._half_committed.pop(video.video.row_id, None)
+
+    def _versions_for(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
+        """Return the versions in the ledger, these videos' included; None where nothing has a key."""
+        if self._versions is None and _keys(videos):
+            with store_errors("ledger"):
+                head = self._ledger.committer.manager.get_latest_snapshot()
+                index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
+            self._versions = VersionIndex(index)
+        return self._versions
+
+    def _commit_side(
+        self, side: _Side, pending: _Pending, after: Standing, rows: pa.Table, retired: Collection[int] = ()
+    ) -> None:
+        with store_errors(f"{side.role} table"):
+            self._on_step(f"before_{side.role}_write")
+            messages = side.committer.write(rows, pending.sequence)
+            if retired:
+                head = side.committer.manager.get_latest_snapshot()
+                standing = clip_row_ids(side.table, head, self._consumer, self._source, retired)
+                messages += side.committer.delete(standing, pending.sequence)
+            self._on_step(f"after_{side.role}_write")
+        self._publish(side, messages, pending.sequence, after, step=f"after_{side.role}_publish")
+
+    def _publish(
+        self, side: _Side, messages: list[Any], sequence: int, after: Standing, *, step: str | None = None
+    ) -> None:
+        marker = Marker(
+            self._consumer,
+            self._source,
+            self._epoch,
+            sequence,
+            after.position,
+            self._user,
+            share=after.share.pruned(after.position),
+            replays=after.replays,
+        )
+        side.fence.committing = None if step is None else sequence
+        try:
+            side.committer.publish(messages, sequence, marker.to_properties())
+            if step is not None:
+                self._on_step(step)
+        except SluiceError:
+            raise
+        except Exception as error:
+            side.is_uncertain = True
+            self._resolve(side)
+            own = side.fence.own
+            if own is None or (own.epoch, own.sequence, own.position) != (self._epoch, sequence, after.position):
+                raise StoreUnavailableError(f"{side.role} table: the commit failed: {error}") from error
+        side.standing = standing_of(marker, self._shard)
+
+    def _resolve(self, side: _Side) -> None:
+        """Learn from the table's own snapshots whether a commit without an answer was published."""
+        if not side.is_uncertain:
+            return
+        manager = side.committer.manager
+        side.fence.committing = None
+        with store_errors(f"{side.role} table"):
+            side.fence.check(manager, manager.get_latest_snapshot())
+        own = side.fence.own
+        if own is not None:
+            side.standing = standing_of(own, self._shard)
+        self._read_half_committed()
+        side.is_uncertain = False
+
+    @property
+    def _num_attempts(self) -> int:
+        return self._ledger.committer.num_attempts + self._curated.committer.num_attempts
+
+    def _lineage(self, pending: _Pending) -> Lineage:
+        return Lineage(self._consumer, self._epoch, pending.sequence, self._profile)
+
+    def close(self) -> None:
+        """Release resources. Commits nothing."""
+        self._ledger.committer.close()
+        self._curated.committer.close()
+
+
+def _keys(videos: Iterable[ProcessedVideo]) -> list[tuple[str, int]]:
+    return [(video.video.key, video.video.row_id) for video in videos if video.video.key is not None]

@@ -1,0 +1,105 @@
+"""Writing to one table as one incarnation: data files first, then one checked, no-clobber commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from pypaimon.schema.data_types import PyarrowFieldParser
+
+from consumers.paimon.commit.fence import CheckedSnapshots
+from consumers.paimon.commit.publish import snapshot_commit_for
+
+_OPTIONS = {
+    # pypaimon would otherwise try for a quarter of an hour, deaf to a stop, before it says that the store is down.
+    "commit.timeout": "30 s",
+    "commit.max-retry-wait": "1 s",
+    # Staged clips are copied in pieces of this size; the default of 4 KB makes a request for each on an object store.
+    "blob.copy-buffer-size": "1 mb",
+}
+
+
+class TableCommitter:
+    """Appends to one table under one commit user.
+
+    Args:
+        table: the pypaimon table.
+        commit_user: unique to this incarnation: pypaimon takes any commit of the same user and identifier for an
+            earlier attempt of its own.
+        check: called before every attempt with the snapshot manager and the latest snapshot; what it raises ends the
+            commit with nothing published.
+
+    Raises:
+        ConfigurationError: no safe way to publish on the table's storage.
+    """
+
+    def __init__(self, table: Any, commit_user: str, check: Callable[[Any, Any | None], None]) -> None:
+        self.manager = table.snapshot_manager()
+        self._schema: pa.Schema = PyarrowFieldParser.from_paimon_schema(table.fields)
+        self._table = table.copy(_OPTIONS)
+        self._commit_user = commit_user
+        self._snapshots = CheckedSnapshots(self.manager, check)
+        self._commit = self._builder().new_commit()
+        self._commit.file_store_commit.snapshot_manager = self._snapshots
+        self._commit.file_store_commit.snapshot_commit = snapshot_commit_for(table)
+        # pypaimon would roll another writer's compaction back to get a conflicting deletion through.
+        self._commit.file_store_commit.rollback = None
+
+    @property
+    def num_attempts(self) -> int:
+        """Attempts to publish so far, over all commits."""
+        return self._snapshots.num_attempts
+
+    def write(self, rows: pa.Table, identifier: int) -> list[Any]:
+        """Write ``rows`` to data files, not yet visible, and return the messages for :meth:`publish`.
+
+        Columns of the table that ``rows`` lacks become null.
+        """
+        if rows.num_rows == 0:
+            return []
+        writer = self._builder().new_write()
+        try:
+            writer.write_arrow(_aligned(rows, self._schema))
+            return list(writer.prepare_commit(identifier))
+        finally:
+            writer.close()
+
+    def delete(self, row_ids: Sequence[int], identifier: int) -> list[Any]:
+        """Mark rows as deleted in new deletion vectors, not yet visible, and return the messages for :meth:`publish`.
+
+        Another writer that deletes from the same files before they are published makes that fail; the messages have to
+        be made anew then.
+        """
+        if not row_ids:
+            return []
+        return list(self._builder().new_update().delete_by_row_id(row_ids, identifier))
+
+    def publish(self, messages: list[Any], identifier: int, properties: Mapping[str, str]) -> None:
+        """Make ``messages`` and ``properties`` one snapshot, even where there are no messages.
+
+        The properties are never empty, which also keeps pypaimon from handing the commit to its native runtime, past
+        our check and our publisher.
+
+        Raises:
+            Exception: whatever the check raised (nothing is published), or a fault of the store, after which the
+                outcome has to be read from the table.
+        """
+        self._commit.commit(messages, identifier, snapshot_properties=dict(properties))
+
+    def close(self) -> None:
+        """Release resources; commits nothing."""
+        self._commit.close()
+
+    def _builder(self) -> Any:
+        builder = self._table.new_stream_write_builder()
+        builder.commit_user = self._commit_user
+        return builder
+
+
+def _aligned(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    columns = [
+        rows.column(field.name) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=pa.schema([field.with_nullable(True) for field in schema]))

@@ -1,0 +1,79 @@
+"""Which row of a key is its newest, and which came before: what retires clips.
+
+A table with a primary key tells a video's whole life: inserted, replaced, deleted. Of all rows of a key that the
+ledger has, the one with the highest offset holds; clips of the others may not stand in the curated table. The rule
+looks at offsets and never at the order of completion, so a late result of an older version changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from consumers.paimon.reading.ledger_index import LedgerIndex, digests, of_consumer
+from consumers.paimon.scan import ROW_ID, stream
+
+# Row ids in one filter; more are asked for in several scans.
+_MAX_IN_FILTER = 500
+
+
+class VersionIndex:
+    """The offsets of every key in the ledger: 24 bytes for each ledger row that was there at first.
+
+    Args:
+        index: the ledger's rows.
+    """
+
+    def __init__(self, index: LedgerIndex) -> None:
+        has_key = index.keys != b""
+        order = np.argsort(index.keys[has_key], kind="stable")
+        self._keys: NDArray[np.bytes_] = index.keys[has_key][order]
+        self._offsets: NDArray[np.int64] = index.row_ids[has_key][order]
+        self._added: defaultdict[bytes, set[int]] = defaultdict(set)
+
+    def add(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Note rows, as key and offset, that have come into the ledger since; again changes nothing."""
+        for key, offset in rows:
+            self._added[_digest(key)].add(offset)
+
+    def offsets(self, key: str) -> set[int]:
+        """Return the offsets of every row of ``key``."""
+        digest = _digest(key)
+        first, last = (int(np.searchsorted(self._keys, np.bytes_(digest), side=side)) for side in ("left", "right"))
+        return {*self._offsets[first:last].tolist(), *self._added.get(digest, ())}
+
+    def newest(self, key: str) -> int | None:
+        """Return the offset that holds for ``key``, None where the ledger does not know it."""
+        return max(self.offsets(key), default=None)
+
+    def superseded(self, keys: Iterable[str]) -> set[int]:
+        """Return the offsets of all rows of ``keys`` but the newest of each."""
+        found: set[int] = set()
+        for key in set(keys):
+            offsets = self.offsets(key)
+            found |= offsets - {max(offsets, default=-1)}
+        return found
+
+
+def clip_row_ids(curated: Any, snapshot: Any | None, consumer: str, source: str, offsets: Iterable[int]) -> list[int]:
+    """Return the row ids in the curated table of the clips that stand there for ``offsets`` of the source."""
+    wanted = sorted(offsets)
+    found: list[int] = []
+    for start in range(0, len(wanted), _MAX_IN_FILTER):
+        part = wanted[start : start + _MAX_IN_FILTER]
+
+        def of_offsets(builder: Any, part: list[int] = part) -> Any:
+            mine = of_consumer(consumer, source)(builder)
+            return builder.and_predicates([mine, builder.is_in("source_row_id", part)])
+
+        for batch in stream(curated, (ROW_ID,), snapshot, of_offsets):
+            found += batch.column(ROW_ID).to_pylist()
+    return found
+
+
+def _digest(key: str) -> bytes:
+    return bytes(digests([key])[0])

@@ -1,0 +1,1 @@
+"""What appears in a store becomes a row of the raw table, once. Begin with :mod:`consumers.paimon.landing.watch`."""

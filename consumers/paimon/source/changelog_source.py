@@ -1,0 +1,380 @@
+"""Tables without row ids as a source: their changes, snapshot by snapshot.
+
+An offset is a snapshot's id and a number within it, as one integer. Half of a snapshot's numbers are for the rows that
+it changed, and half for the rows that the table held as of it, which are read only where a consumer begins: it takes
+the oldest retained snapshot as a whole, and from there on changes alone. Numbers that no row has are skipped ranges, so
+positions stay compact.
+
+Snapshots expire. Unlike with row ids nothing then tells what was in them, so a consumer file in the source table keeps
+those that are still needed, and a position whose snapshots are gone is an error with a stated choice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+from pypaimon.consumer.consumer import Consumer
+from pypaimon.consumer.consumer_manager import ConsumerManager
+from pypaimon.read.streaming_table_scan import AsyncStreamingTableScan
+
+from consumers.errors import PositionExpiredError
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.fence import read_snapshot
+from consumers.paimon.scan import snapshot_time
+from consumers.paimon.source.raw_rows import RawRow, read_raw_row
+from consumers.paimon.tables import RawColumns, check_raw_table
+from consumers.ports import Clock, RowOrigin, SourceHead
+from schemas.positions import OffsetRange
+from schemas.records import RawVideo, RowKind, SkippedRange
+
+_log = logging.getLogger(__name__)
+
+_BITS = 32
+_WHOLE_TABLE = 1 << (_BITS - 1)
+_KIND = "_row_kind"
+_UPDATE_BEFORE = "-U"
+_TOUCH_S = 60.0
+
+
+class OnExpired(StrEnum):
+    """What to do about a position whose snapshots are gone."""
+
+    FAIL = "fail"
+    EARLIEST = "earliest"
+    """Go on with the changes of the oldest snapshot that is left; those in between are never seen."""
+
+
+def snapshot_of(offset: int) -> int:
+    """Return the id of the snapshot that ``offset`` belongs to."""
+    return offset >> _BITS
+
+
+def first_offset(snapshot_id: int) -> int:
+    """Return the offset of the first change in a snapshot."""
+    return snapshot_id << _BITS
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The offsets of one snapshot that are asked for, in order."""
+
+    snapshot_id: int
+    ranges: tuple[OffsetRange, ...]
+
+    @property
+    def is_whole_table(self) -> bool:
+        """Whether they begin beyond the changes: then a consumer is on its way through the table as of the snapshot."""
+        return self.ranges[0].start >= first_offset(self.snapshot_id) + _WHOLE_TABLE
+
+
+class ChangelogSource:
+    """Implements :class:`~consumers.ports.Source` for tables with a primary key, and for append tables without row ids.
+
+    Args:
+        config: the catalog.
+        table: name of the raw table.
+        columns: how its columns are mapped.
+        on_expired: what to do about a position whose snapshots are gone.
+
+    Raises:
+        ConfigurationError: the table is missing or does not fit the mapping.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(
+        self,
+        config: CatalogConfig,
+        table: str,
+        columns: RawColumns | None = None,
+        *,
+        on_expired: OnExpired = OnExpired.FAIL,
+    ) -> None:
+        self._columns = columns or RawColumns()
+        self.source_table = f"{config.database}.{table}"
+        self._on_expired = on_expired
+        self._table = load_table(open_catalog(config), config, table)
+        self._kind = check_raw_table(self._table, self._columns)
+        self.location: str = self._table.table_path
+        self._manager = self._table.snapshot_manager()
+        self._keys: tuple[str, ...] = tuple(self._table.primary_keys)
+        names = dict.fromkeys((*self._columns.names(), *self._keys))
+        self._builder = self._table.new_stream_read_builder().with_projection(list(names)).with_include_row_kind(True)
+        # Made here and driven one snapshot at a time: left to itself it merges snapshots, or waits for ever for one
+        # that has expired.
+        self._scan = AsyncStreamingTableScan(self._table, prefetch_enabled=False)
+        self._num_changes = lru_cache(maxsize=65_536)(self._count_changes)
+        self._counted = (0, 0)
+
+    def head(self) -> SourceHead:
+        """Return the current end: one metadata read, and one for each snapshot that is new.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(f"table {self.source_table}"):
+            latest = self._manager.get_latest_snapshot()
+            if latest is None:
+                return SourceHead(None, 0, None)
+            last_id, num_rows = self._counted
+            if latest.id > last_id:
+                first = last_id + 1 if last_id else latest.id
+                num_rows += sum(self._num_changes(snapshot_id) for snapshot_id in range(first, latest.id + 1))
+                self._counted = (latest.id, num_rows)
+            return SourceHead(
+                latest.id, first_offset(latest.id + 1), snapshot_time(latest), num_rows=num_rows, count=self.num_rows
+            )
+
+    def num_rows(self, ranges: Sequence[OffsetRange]) -> int:
+        """Return how many rows ``ranges`` hold, without reading them.
+
+        Of the table as a whole, where a consumer begins, that is an upper bound: rows that were replaced or deleted
+        are counted until they are read past.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(f"table {self.source_table}"):
+            earliest = self._earliest()
+            total = 0
+            for wanted in self._wanted(sorted(ranges), earliest):
+                first = first_offset(wanted.snapshot_id)
+                num = self._num_changes(wanted.snapshot_id)
+                if wanted.is_whole_table:
+                    snapshot = read_snapshot(self._manager, wanted.snapshot_id)
+                    first, num = first + _WHOLE_TABLE, 0 if snapshot is None else snapshot.total_record_count or 0
+                total += sum(max(0, min(part.end, first + num) - part.start) for part in wanted.ranges)
+            return total
+
+    def existing(self, seen: Collection[int], head: Any | None) -> Iterator[OffsetRange]:
+        """Yield the offsets of the rows up to snapshot ``head`` that a consumer has met or will meet, if retained.
+
+        Args:
+            seen: offsets that it has met; the first tells where it began.
+            head: the newest snapshot that counts.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        whole = [offset for offset in seen if offset % first_offset(1) >= _WHOLE_TABLE]
+        first = first_offset(snapshot_of(min(whole))) + _WHOLE_TABLE if whole else min(seen, default=0)
+        end = 0 if head is None else first_offset(int(head.id) + 1)
+        for item in self.read([OffsetRange(first, end)] if first < end else []):
+            if isinstance(item, RawVideo):
+                yield OffsetRange(item.row_id, item.row_id + 1)
+
+    def origin(self, offset: int) -> RowOrigin | None:
+        """Return when the row at ``offset`` was committed, or the oldest retained snapshot where that is gone.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(f"table {self.source_table}"):
+            latest = self._manager.get_latest_snapshot()
+            if latest is None or snapshot_of(offset) > latest.id:
+                return None
+            snapshot = read_snapshot(self._manager, snapshot_of(offset))
+            is_exact = snapshot is not None
+            snapshot = snapshot or read_snapshot(self._manager, self._earliest()) or latest
+            return RowOrigin(int(snapshot.id), snapshot_time(snapshot), is_exact)
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
+        """Yield, in order of offset, an item for every offset in ``ranges`` below the head.
+
+        Raises:
+            PositionExpiredError: a snapshot that is needed has expired, and that is to be an error.
+            StoreUnavailableError: the store did not answer; what was yielded stays valid.
+        """
+        skipped: OffsetRange | None = None
+        with store_errors(f"table {self.source_table}"):
+            for item in self._items(sorted(ranges)):
+                if isinstance(item, OffsetRange):
+                    if skipped is not None and skipped.end == item.start:
+                        skipped = OffsetRange(skipped.start, item.end)
+                        continue
+                    if skipped is not None:
+                        yield SkippedRange(skipped, is_expected=True)
+                    skipped = item
+                    continue
+                if skipped is not None:
+                    yield SkippedRange(skipped, is_expected=True)
+                    skipped = None
+                yield item
+        if skipped is not None:
+            yield SkippedRange(skipped, is_expected=True)
+
+    def _items(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | OffsetRange]:
+        latest = self._manager.get_latest_snapshot()
+        if latest is None or not ranges:
+            return
+        end = first_offset(latest.id + 1)
+        below = [OffsetRange(part.start, min(part.end, end)) for part in ranges if part.start < end]
+        earliest = self._earliest()
+        begun = self._beginning(below, earliest)
+        if begun is not None:
+            yield OffsetRange(0, begun)
+        lost = first_offset(earliest)
+        for part in _from(below, begun or 0):
+            if part.start < lost:
+                yield self._expired(OffsetRange(part.start, min(part.end, lost)), earliest)
+        for wanted in self._wanted(below, earliest):
+            snapshot = read_snapshot(self._manager, wanted.snapshot_id)
+            if snapshot is None:
+                # It expired between the look and the read.
+                for part in wanted.ranges:
+                    yield self._expired(part, self._earliest())
+                continue
+            yield from self._of_snapshot(snapshot, wanted)
+
+    @staticmethod
+    def _beginning(ranges: Sequence[OffsetRange], earliest: int) -> int | None:
+        """Return where a consumer begins that has not finished anything yet; None for any other."""
+        return first_offset(earliest) + _WHOLE_TABLE if ranges and ranges[0].start == 0 else None
+
+    def _wanted(self, ranges: Sequence[OffsetRange], earliest: int) -> Iterator[_Wanted]:
+        """Yield what is asked for, one retained snapshot at a time."""
+        start = self._beginning(ranges, earliest) or first_offset(earliest)
+        pending: list[OffsetRange] = []
+        for part in _from(ranges, start):
+            for snapshot_id in range(snapshot_of(part.start), snapshot_of(part.end - 1) + 1):
+                piece = OffsetRange(
+                    max(part.start, first_offset(snapshot_id)), min(part.end, first_offset(snapshot_id + 1))
+                )
+                if pending and snapshot_of(pending[0].start) != snapshot_id:
+                    yield _Wanted(snapshot_of(pending[0].start), tuple(pending))
+                    pending = []
+                pending.append(piece)
+        if pending:
+            yield _Wanted(snapshot_of(pending[0].start), tuple(pending))
+
+    def _expired(self, lost: OffsetRange, earliest: int) -> OffsetRange:
+        first, last = snapshot_of(lost.start), snapshot_of(lost.end - 1)
+        what = (
+            f"table {self.source_table}: snapshots {first} to {last} are needed and have expired; the oldest that is "
+            f"left is {earliest}"
+        )
+        if self._on_expired is OnExpired.FAIL:
+            raise PositionExpiredError(
+                f'{what}. Set on_expired = "earliest" in [consumer] to go on from there without the changes in '
+                "between, and retain snapshots for longer"
+            )
+        _log.warning("%s: goes on from there, the changes in between are lost", what)
+        return lost
+
+    def _of_snapshot(self, snapshot: Any, wanted: _Wanted) -> Iterator[RawVideo | OffsetRange]:
+        """Yield the rows that are wanted of one snapshot, and between them the ranges that hold none."""
+        first = first_offset(wanted.snapshot_id)
+        rows = self._whole_table(snapshot) if wanted.is_whole_table else self._changes(snapshot)
+        offset = first + _WHOLE_TABLE if wanted.is_whole_table else first
+        parts = iter(wanted.ranges)
+        part = next(parts, None)
+        for row in rows:
+            while part is not None and part.end <= offset:
+                part = next(parts, None)
+            if part is None:
+                return
+            if part.start <= offset:
+                video = self._video(row, offset, snapshot)
+                yield OffsetRange(offset, offset + 1) if video is None else video
+            offset += 1
+        yield from _from(wanted.ranges, offset)
+
+    def _changes(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
+        if not self._scan.follow_up_scanner.should_scan(snapshot):
+            return
+        yield from self._rows(self._scan._create_follow_up_plan(snapshot).splits())
+
+    def _whole_table(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
+        pinned = self._table.copy({"scan.snapshot-id": str(snapshot.id)})
+        yield from self._rows(pinned.new_read_builder().new_scan().plan().splits())
+
+    def _rows(self, splits: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+        # The same rows in the same order each time: snapshots do not change, but a plan is made by several threads.
+        for split in sorted(splits, key=_order):
+            for batch in self._builder.new_read().to_arrow_batch_reader([split]):
+                yield from pa.Table.from_batches([batch]).to_pylist()
+
+    def _video(self, row: Mapping[str, Any], offset: int, snapshot: Any) -> RawVideo | None:
+        """Return the row as a video; None for what a row was before an update, which says nothing new."""
+        if row[_KIND] == _UPDATE_BEFORE:
+            return None
+        found: RawRow = read_raw_row(row, self._columns, self._kind)
+        return RawVideo(
+            row_id=offset,
+            snapshot_id=int(snapshot.id),
+            committed_at=snapshot_time(snapshot),
+            source_table=self.source_table,
+            video_id=str(offset) if found.video_id is None else found.video_id,
+            blob=found.blob,
+            size_bytes=found.size_bytes,
+            etag=found.etag,
+            metadata=found.metadata,
+            defect=found.defect,
+            row_kind=RowKind(row[_KIND]),
+            key=json.dumps([str(row[name]) for name in self._keys]) if self._keys else None,
+        )
+
+    def _earliest(self) -> int:
+        earliest = self._manager.try_get_earliest_snapshot()
+        return 1 if earliest is None else int(earliest.id)
+
+    def _count_changes(self, snapshot_id: int) -> int:
+        snapshot = read_snapshot(self._manager, snapshot_id)
+        if snapshot is None or not self._scan.follow_up_scanner.should_scan(snapshot):
+            return 0
+        count = snapshot.changelog_record_count or snapshot.delta_record_count
+        return int(count or 0)
+
+
+class SnapshotGuard:
+    """Keeps the snapshots that a consumer still needs from expiring, by a consumer file in the source table.
+
+    Such a file is itself given up when it has not been written for the table's ``consumer.expiration-time``, so it is
+    to be written again from time to time, also while a consumer is paused.
+
+    Args:
+        table: the pypaimon source table.
+        consumer: the consumer's name.
+        clock: time; the same need is written once a minute.
+    """
+
+    def __init__(self, table: Any, consumer: str, clock: Clock) -> None:
+        self._clock = clock
+        self._written: tuple[int, float] | None = None
+        self._manager = ConsumerManager(table.file_io, table.table_path)
+        self._snapshots = table.snapshot_manager()
+        self._name = f"sluice-{consumer}"
+
+    def protect(self, watermark: int) -> None:
+        """Keep the snapshot of the first offset that is not finished, and all after it.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors("consumer file of the raw table"):
+            needed = snapshot_of(watermark)
+            if needed == 0:
+                earliest = self._snapshots.try_get_earliest_snapshot()
+                needed = 1 if earliest is None else int(earliest.id)
+            now_s = self._clock.monotonic_s()
+            if self._written is None or self._written[0] != needed or now_s - self._written[1] >= _TOUCH_S:
+                self._manager.reset_consumer(self._name, Consumer(next_snapshot=needed))
+                self._written = (needed, now_s)
+
+
+def _from(ranges: Sequence[OffsetRange], start: int) -> Iterator[OffsetRange]:
+    for part in ranges:
+        if part.end > start:
+            yield OffsetRange(max(part.start, start), part.end)
+
+
+def _order(split: Any) -> tuple[str, int, int, str]:
+    # All rows of a key are in one bucket, where sequence numbers tell which came first.
+    names = ",".join(sorted(file.file_name for file in split.files))
+    return str(list(split.partition.values)), split.bucket, min(f.min_sequence_number for f in split.files), names

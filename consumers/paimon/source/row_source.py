@@ -1,0 +1,193 @@
+"""The raw table as a source whose offsets are row ids."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from consumers.errors import StoreUnavailableError
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.fence import read_snapshot
+from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, RangeRows, snapshot_time
+from consumers.paimon.source.raw_rows import read_raw_row
+from consumers.paimon.tables import RawColumns, check_raw_table, check_row_ids
+from consumers.ports import SourceHead
+from schemas.positions import OffsetRange
+from schemas.records import RawVideo, SkippedRange
+
+# Rows held at once, as Arrow, where a large file makes reading ahead worth it.
+_MOST_ROWS = 32_768
+
+
+class RowIdSource:
+    """Reads ranges of row ids of the raw table's latest snapshot, in chunks.
+
+    A row's commit time is that of the snapshot that brought it, while that snapshot is retained; afterwards the
+    creation time of the data file that holds the row (after a compaction that is the compaction's time).
+
+    Args:
+        config: the catalog.
+        table: name of the raw table.
+        columns: how its columns are mapped.
+        chunk_rows: rows read at a time; up to 32,768 where a large file makes each read of a part of it dear.
+        pin_rows: how many row ids ahead are read from one snapshot before the next look at the latest one.
+
+    Raises:
+        ConfigurationError: the table is missing, has no row tracking or does not fit the mapping.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(
+        self,
+        config: CatalogConfig,
+        table: str,
+        columns: RawColumns | None = None,
+        *,
+        chunk_rows: int = 1024,
+        pin_rows: int = 65_536,
+    ) -> None:
+        self._columns = columns or RawColumns()
+        self.source_table = f"{config.database}.{table}"
+        raw = load_table(open_catalog(config), config, table)
+        check_row_ids(raw)
+        self._kind = check_raw_table(raw, self._columns)
+        self.location: str = raw.table_path
+        self._manager = raw.snapshot_manager()
+        self._chunk_rows = chunk_rows
+        self._pin_rows = max(pin_rows, chunk_rows)
+        # Managed blobs come as references into Paimon's own files, never as bytes.
+        table_view = raw.copy({"blob-as-descriptor": "true"})
+        self._reader = RangeReader(table_view, self._columns.names())
+        self._times = _CommitTimes(self._manager)
+
+    def head(self) -> SourceHead:
+        """Return the current end: one metadata read, whatever the backlog.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(f"table {self.source_table}"):
+            latest = self._manager.get_latest_snapshot()
+        if latest is None:
+            return SourceHead(None, 0, None)
+        return SourceHead(latest.id, latest.next_row_id or 0, snapshot_time(latest))
+
+    def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
+        """Yield, in order of offset, an item for every offset in ``ranges`` below the head.
+
+        Raises:
+            StoreUnavailableError: the store did not answer; what was yielded stays valid.
+        """
+        skipped: OffsetRange | None = None
+        for item in self._items(sorted(ranges)):
+            if isinstance(item, RawVideo):
+                if skipped is not None:
+                    yield SkippedRange(skipped)
+                    skipped = None
+                yield item
+            elif skipped is not None and skipped.end == item.start:
+                skipped = OffsetRange(skipped.start, item.end)
+            else:
+                if skipped is not None:
+                    yield SkippedRange(skipped)
+                skipped = item
+        if skipped is not None:
+            yield SkippedRange(skipped)
+
+    def _items(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | OffsetRange]:
+        for index, wanted in enumerate(ranges):
+            if index == 0:
+                self._pin(wanted.start)
+            start = wanted.start
+            while start < wanted.end:
+                found = self._read(OffsetRange(start, min(start + self._chunk_rows, wanted.end)))
+                if found is None:
+                    return
+                end = min(found.read.end, wanted.end)
+                yield from self._items_of(found, OffsetRange(start, end))
+                start = end
+
+    def _pin(self, start: int) -> None:
+        with store_errors(f"table {self.source_table}"):
+            latest = self._manager.get_latest_snapshot()
+            if latest is not None:
+                self._reader.pin(latest, OffsetRange(start, start + self._pin_rows))
+
+    def _read(self, chunk: OffsetRange) -> RangeRows | None:
+        """Read a chunk, and more where that costs nothing more; None beyond the end of the table."""
+        end = self._reader.end_of(chunk)
+        if end is None or end < chunk.end:
+            self._pin(chunk.start)
+            end = self._reader.end_of(chunk)
+        if end is None or end <= chunk.start:
+            return None
+        chunk = OffsetRange(chunk.start, end)
+        try:
+            return self._reader.read(chunk, _MOST_ROWS)
+        except Exception:
+            # The pinned snapshot has expired with its files, or the store failed: one look at the latest tells.
+            self._pin(chunk.start)
+            with store_errors(f"table {self.source_table}, rows {chunk.start} to {end - 1}"):
+                return self._reader.read(chunk, _MOST_ROWS)
+
+    def _items_of(self, found: RangeRows, wanted: OffsetRange) -> Iterator[RawVideo | OffsetRange]:
+        """Yield the rows of ``wanted``, and between them the ranges that hold none."""
+        next_id = wanted.start
+        for batch in found.rows.to_batches(max_chunksize=self._chunk_rows):
+            for row in batch.to_pylist():
+                row_id = row[ROW_ID]
+                if row_id >= wanted.end:
+                    break
+                if row_id > next_id:
+                    yield OffsetRange(next_id, row_id)
+                yield self._video(row, found.files)
+                next_id = row_id + 1
+        if next_id < wanted.end:
+            yield OffsetRange(next_id, wanted.end)
+
+    def _video(self, row: Mapping[str, Any], files: Sequence[FileSpan]) -> RawVideo:
+        row_id, snapshot_id = row[ROW_ID], row[SEQUENCE_NUMBER]
+        found = read_raw_row(row, self._columns, self._kind)
+        return RawVideo(
+            row_id=row_id,
+            snapshot_id=snapshot_id,
+            committed_at=self._times.of(snapshot_id, row_id, files),
+            source_table=self.source_table,
+            video_id=str(row_id) if found.video_id is None else found.video_id,
+            blob=found.blob,
+            size_bytes=found.size_bytes,
+            etag=found.etag,
+            metadata=found.metadata,
+            defect=found.defect,
+        )
+
+
+class _CommitTimes:
+    """Commit times of snapshots, each read once, the least recently used forgotten."""
+
+    _MAX_KEPT = 4096
+
+    def __init__(self, manager: Any) -> None:
+        self._manager = manager
+        self._known: OrderedDict[int, datetime | None] = OrderedDict()
+
+    def of(self, snapshot_id: int, row_id: int, files: Sequence[FileSpan]) -> datetime:
+        """Return when the row was committed, or else when the newest file that holds it was written."""
+        if snapshot_id not in self._known:
+            try:
+                snapshot = read_snapshot(self._manager, snapshot_id)
+            except Exception as error:
+                raise StoreUnavailableError(f"snapshot {snapshot_id}: {error}") from error
+            self._known[snapshot_id] = None if snapshot is None else snapshot_time(snapshot)
+            if len(self._known) > self._MAX_KEPT:
+                self._known.popitem(last=False)
+        self._known.move_to_end(snapshot_id)
+        known = self._known[snapshot_id]
+        if known is not None:
+            return known
+        return max(
+            (file.created_at for file in files if file.rows.start <= row_id < file.rows.end),
+            default=datetime.fromtimestamp(0, UTC),
+        )

@@ -1,0 +1,206 @@
+"""Hosts consumers: desired state from the control table, observed state from the supervisors, lag from the probers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from consumers.errors import SluiceError
+from consumers.lag import LagPolicy, ObservedState, Situation, Throughput, Verdict, judge
+from consumers.ports import Clock, ControlStore
+from schemas.control import Desired
+from service.host.supervisor import Supervisor, SupervisorStatus
+from service.observe.activity import ConsumerActivity
+from service.observe.events import EventBus
+from service.observe.prober import Prober
+
+_log = logging.getLogger(__name__)
+
+_MAX_BEAT_AGE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerView:
+    """What there is to say of a consumer at one moment."""
+
+    desired: Desired
+    status: SupervisorStatus
+    verdict: Verdict | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostedConsumer:
+    """One consumer of this process and everything that knows about it.
+
+    ``on_view`` is told once a second what there is to say, and whether the observed state has changed.
+    """
+
+    consumer_id: str
+    supervisor: Supervisor
+    activity: ConsumerActivity
+    prober: Prober
+    on_view: Callable[[ConsumerView, bool], None] = lambda view, is_new_state: None
+
+
+class Host:
+    """Keeps every consumer of this process as the control table desires.
+
+    Args:
+        consumers: by id.
+        control: the control table.
+        clock: time.
+        events: told of changes of state.
+        policy: the bounds of the verdicts.
+        poll_interval_s: time between two looks at the control table.
+    """
+
+    def __init__(
+        self,
+        consumers: Mapping[str, HostedConsumer],
+        control: ControlStore,
+        clock: Clock,
+        events: EventBus,
+        *,
+        policy: LagPolicy | None = None,
+        poll_interval_s: float = 1.0,
+    ) -> None:
+        self.consumers = dict(consumers)
+        self.control = control
+        self.events = events
+        self.clock = clock
+        self._policy = policy or LagPolicy()
+        self._poll_interval_s = poll_interval_s
+        self._version: int | None = None
+        self._desired = {consumer_id: Desired.initial() for consumer_id in consumers}
+        self._seen: dict[str, ObservedState] = {}
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._lock = threading.RLock()
+        self._beat_s = time.monotonic()
+        self.control_error: str | None = None
+        self._thread = threading.Thread(target=self._run, name="host", daemon=True)
+        self._is_started = False
+
+    def start(self) -> None:
+        """Read what is desired, then start consumers, probers and the loop that keeps looking.
+
+        Raises:
+            StoreUnavailableError: the control table did not answer; a consumer that may be paused is not started.
+        """
+        self._read_desired()
+        self._obey()
+        for consumer in self.consumers.values():
+            consumer.prober.start()
+            consumer.supervisor.start()
+        self._thread.start()
+        self._is_started = True
+
+    def close(self, drain_timeout_s: float | None = None) -> None:
+        """Drain every consumer and end."""
+        self._stop.set()
+        self._wake.set()
+        for consumer in self.consumers.values():
+            consumer.supervisor.shutdown(drain_timeout_s)
+        for consumer in self.consumers.values():
+            consumer.supervisor.join()
+            consumer.prober.close()
+        self._thread.join()
+        self.events.close()
+
+    def refresh(self) -> None:
+        """Obey what has just been written to the control table."""
+        with self._lock:
+            self._read_desired()
+            self._obey()
+
+    def desired(self, consumer_id: str) -> Desired:
+        """Return what was last read of the consumer's desired state."""
+        with self._lock:
+            return self._desired[consumer_id]
+
+    def view(self, consumer_id: str) -> ConsumerView:
+        """Return what there is to say of a consumer."""
+        consumer = self.consumers[consumer_id]
+        desired, status = self.desired(consumer_id), consumer.supervisor.status()
+        probe = consumer.prober.last
+        if probe is None:
+            return ConsumerView(desired, status, None)
+        now, now_s = self.clock.now(), self.clock.monotonic_s()
+        started_s = status.intake_since_s
+        situation = Situation(
+            desired=desired.effective(now),
+            observed=status.observed,
+            lag=probe.lag,
+            throughput=_judged(probe.throughput),
+            since_commit_s=None
+            if probe.last_commit is None
+            else (now - probe.last_commit.committed_at).total_seconds(),
+            # Where no intake is allowed although it should be, nothing excuses the silence.
+            since_started_s=float("inf") if started_s is None else now_s - started_s,
+            since_arrival_s=None if probe.arrived_at is None else (now - probe.arrived_at).total_seconds(),
+        )
+        return ConsumerView(desired, status, judge(situation, self._policy))
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the host's loop beats and every thread of it lives."""
+        is_beating = time.monotonic() - self._beat_s < max(_MAX_BEAT_AGE_S, 3 * self._poll_interval_s)
+        return is_beating and all(
+            consumer.supervisor.is_alive and consumer.prober.is_alive for consumer in self.consumers.values()
+        )
+
+    @property
+    def is_started(self) -> bool:
+        """Whether :meth:`start` has returned."""
+        return self._is_started
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._beat_s = time.monotonic()
+            try:
+                with self._lock:
+                    self._read_desired()
+                self.control_error = None
+            except SluiceError as error:
+                # What was desired last holds on.
+                self.control_error = str(error)
+            except Exception as error:
+                _log.exception("the control table could not be read")
+                self.control_error = f"{type(error).__name__}: {error}"
+            with self._lock:
+                self._obey()
+            self._tell_changes()
+            self._wake.wait(self._poll_interval_s)
+
+    def _read_desired(self) -> None:
+        version = self.control.version()
+        if version != self._version:
+            for consumer_id in self.consumers:
+                self._desired[consumer_id] = self.control.desired(consumer_id)
+            self._version = version
+
+    def _obey(self) -> None:
+        now = self.clock.now()
+        for consumer_id, consumer in self.consumers.items():
+            desired = self._desired[consumer_id]
+            consumer.supervisor.apply(desired.effective(now), desired.generation)
+
+    def _tell_changes(self) -> None:
+        for consumer_id, consumer in self.consumers.items():
+            view = self.view(consumer_id)
+            observed = view.status.observed
+            before = self._seen.get(consumer_id)
+            consumer.on_view(view, observed is not before)
+            if observed is not before:
+                self._seen[consumer_id] = observed
+                self.events.publish(
+                    "state", consumer_id, {"from": None if before is None else before.value, "to": observed.value}
+                )
+
+
+def _judged(throughput: tuple[Throughput, ...]) -> Throughput:
+    """Return the rates that the verdict is made from: those over five minutes."""
+    return throughput[min(1, len(throughput) - 1)]

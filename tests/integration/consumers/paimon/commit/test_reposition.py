@@ -1,0 +1,140 @@
+"""Positions moved by hand: dead letters read again, rows left out, nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from consumers.errors import FencedError
+from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.commit.reposition import Repositioner
+from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.reading.audit import audit
+from consumers.ports import CommitBatch, Recovered
+from consumers.testing import SimulatedCrashError
+from schemas.positions import OffsetRange, Position
+from schemas.records import ProcessedVideo
+from tests.support.warehouse import (
+    NAMES,
+    PROFILE,
+    append_raw,
+    clip_counts,
+    failed,
+    ledger_counts,
+    make_warehouse,
+    processed,
+)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> CatalogConfig:
+    config = make_warehouse(tmp_path)
+    append_raw(config, [f"v{n}" for n in range(6)])
+    # Rows 1 and 3 fail, 4 is rejected, the others keep a clip.
+    run(config, [processed(0), failed(1), processed(2), failed(3), processed(4, num_kept=0), processed(5)])
+    return config
+
+
+def run(config: CatalogConfig, videos: Iterable[ProcessedVideo]) -> Recovered:
+    sink = PaimonSink(config, NAMES, "c1", PROFILE)
+    recovered = sink.open()
+    done = tuple(videos)
+    offsets = [OffsetRange(video.video.row_id, video.video.row_id + 1) for video in done]
+    sink.commit(CommitBatch(done, recovered.position.union(offsets)))
+    sink.close()
+    return recovered
+
+
+@pytest.fixture
+def repositioner(config: CatalogConfig) -> Repositioner:
+    return Repositioner(config, NAMES, "c1")
+
+
+def test_replayed_dead_letter_that_succeeds_is_a_new_run_with_its_clips(
+    config: CatalogConfig, repositioner: Repositioner
+) -> None:
+    move = repositioner.again([1, 3])
+    assert (move.num_read_again, move.num_left_done, move.num_skipped) == (2, 0, 0)
+    repositioner.make(move)
+    assert list(run(config, [processed(1), failed(3)]).position.missing(6)) == [OffsetRange(1, 2), OffsetRange(3, 4)]
+    assert ledger_counts(config)[1, 2] == 1
+    # The same failure again is history, too.
+    assert ledger_counts(config)[3, 2] == 1
+    assert clip_counts(config) == {0: 1, 1: 1, 2: 1, 5: 1}
+    assert audit(config, NAMES, "c1").is_clean
+
+
+def test_replay_survives_a_crash_before_its_commit(config: CatalogConfig, repositioner: Repositioner) -> None:
+    repositioner.make(repositioner.again([1]))
+    crashed = PaimonSink(config, NAMES, "c1", PROFILE)
+    crashed.open()
+    crashed.close()
+    run(config, [processed(1)])
+    assert ledger_counts(config)[1, 2] == 1
+    assert audit(config, NAMES, "c1").is_clean
+
+
+def test_replayed_row_that_fails_again_leaves_one_new_row_whatever_crashes(
+    config: CatalogConfig, repositioner: Repositioner
+) -> None:
+    repositioner.make(repositioner.again([1]))
+
+    def crash(step: str) -> None:
+        if step == "after_ledger_publish":
+            raise SimulatedCrashError
+
+    crashed = PaimonSink(config, NAMES, "c1", PROFILE, on_step=crash)
+    done = crashed.open().position
+    again = CommitBatch((failed(1),), done.with_offset(1))
+    with pytest.raises(SimulatedCrashError):
+        crashed.commit(again)
+    run(config, [failed(1)])
+    assert [ledger_counts(config)[1, number] for number in (1, 2, 3)] == [1, 1, 0]
+    repositioner.make(repositioner.again([1]))
+    run(config, [failed(1)])
+    assert ledger_counts(config)[1, 3] == 1
+    assert audit(config, NAMES, "c1").is_clean
+
+
+def test_going_back_leaves_rows_with_clips_done(config: CatalogConfig, repositioner: Repositioner) -> None:
+    move = repositioner.to_offset(2)
+    assert (move.num_read_again, move.num_left_done, move.num_skipped) == (2, 2, 0)
+    repositioner.make(move)
+    run(config, [processed(3), processed(4)])
+    assert clip_counts(config) == {0: 1, 2: 1, 3: 1, 4: 1, 5: 1}
+    assert audit(config, NAMES, "c1").is_clean
+
+
+def test_going_forward_skips_rows_and_the_audit_says_so(config: CatalogConfig, repositioner: Repositioner) -> None:
+    append_raw(config, ["v6", "v7", "v8"])
+    move = repositioner.to_offset(8)
+    assert (move.num_read_again, move.num_skipped) == (0, 2)
+    repositioner.make(move)
+    assert run(config, [processed(8)]).position == Position(8)
+    report = audit(config, NAMES, "c1")
+    assert (report.missing, report.duplicated, report.unaccounted) == (2, 0, 0)
+
+
+def test_position_that_is_there_already_changes_nothing(repositioner: Repositioner) -> None:
+    move = repositioner.to_offset(6)
+    assert move.proposed == move.current
+    assert (move.num_read_again, move.num_skipped) == (0, 0)
+
+
+def test_plan_that_a_commit_has_overtaken_is_refused(config: CatalogConfig, repositioner: Repositioner) -> None:
+    append_raw(config, ["v6"])
+    move = repositioner.again([1])
+    run(config, [processed(6)])
+    with pytest.raises(FencedError, match="plan it again"):
+        repositioner.make(move)
+
+
+def test_running_copy_is_fenced_by_the_change(config: CatalogConfig, repositioner: Repositioner) -> None:
+    append_raw(config, ["v6"])
+    running = PaimonSink(config, NAMES, "c1", PROFILE)
+    running.open()
+    repositioner.make(repositioner.again([1]))
+    with pytest.raises(FencedError):
+        running.commit(CommitBatch((processed(6),), Position(7)))
