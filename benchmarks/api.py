@@ -34,10 +34,10 @@ import httpx
 from consumers.clock import SystemClock
 from consumers.media.samples import write_samples
 from consumers.paimon.catalog import CatalogConfig, open_catalog
-from consumers.paimon.commit.progress import PaimonProgress
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.landing.objects import ObjectInfo
 from consumers.paimon.landing.raw_writer import register
+from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
 from schemas.positions import Position

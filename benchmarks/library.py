@@ -29,7 +29,8 @@ from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.tables import TableNames, create_tables
 from schemas.tables import CURATED, LEDGER, TableSpec
-from service.library import ClipQuery, PaimonLibrary
+from service.library import ClipQuery
+from service.paimon_library import PaimonLibrary
 from service.settings import load_settings
 
 NAMES = TableNames()

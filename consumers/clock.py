@@ -1,13 +1,25 @@
-"""The system's clock behind the :class:`~consumers.ports.Clock` port."""
+"""Time, injected: the protocol, the system's clock behind it, and a bound on one piece of work."""
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from typing import Protocol
 
 from consumers.errors import DeadlineExceededError
-from consumers.ports import Clock
 from schemas.records import Stage
+
+
+class Clock(Protocol):
+    """Time, injected so that tests own it."""
+
+    def now(self) -> datetime:
+        """Return the current time, timezone-aware UTC."""
+        ...
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that never goes back."""
+        ...
 
 
 class SystemClock:

@@ -7,13 +7,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from consumers.clock import Clock
 from schemas.records import Stage
-
-if TYPE_CHECKING:
-    # The ports name the report.
-    from consumers.ports import Clock
 
 FIRST_STAGE: Final = Stage.SCENE
 """Where a video waits that no worker has taken yet. Its workers do all that no model does: they are one queue."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import BinaryIO, Protocol
 
-from consumers.loop.breaker import BreakerState
 from consumers.pool_report import PoolReport, VideoProgress
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
@@ -16,16 +16,15 @@ from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRang
 from schemas.shards import EVERYTHING, Share
 
 
-class Clock(Protocol):
-    """Time, injected so that tests own it."""
+class BreakerState(StrEnum):
+    """Whether videos go to the pool."""
 
-    def now(self) -> datetime:
-        """Return the current time, timezone-aware UTC."""
-        ...
-
-    def monotonic_s(self) -> float:
-        """Return seconds on a clock that never goes back."""
-        ...
+    CLOSED = "closed"
+    """As many as the bounds allow."""
+    OPEN = "open"
+    """None, until the next probe is due."""
+    PROBING = "probing"
+    """One, whose end decides."""
 
 
 @dataclass(frozen=True, slots=True)

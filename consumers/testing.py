@@ -17,9 +17,10 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import BinaryIO
 
+from consumers.clock import Clock
 from consumers.errors import FencedError, StagingUnavailableError, StoreUnavailableError, WorkerDiedError
 from consumers.pool_report import Heard, OpenVideo, PoolReport, VideoProgress, compose
-from consumers.ports import Clock, CommitBatch, CommitReceipt, Recovered, SourceHead
+from consumers.ports import CommitBatch, CommitReceipt, Recovered, SourceHead
 from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
 from schemas.records import (

@@ -15,18 +15,18 @@ from consumers.ports import ControlStore, Observer
 from service import wiring
 from service.api import pages
 from service.api.app import create_app
-from service.api.security import Authenticator
+from service.api.authenticator import Authenticator
 from service.api.server import ApiServer
 from service.api.services import Services
 from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, TokenStore, load_tokens
 from service.host.hosting import ConsumerView, Host, HostedConsumer
 from service.host.operations import Operations
 from service.host.supervisor import Incarnation, Supervisor
-from service.library import PaimonLibrary
 from service.observe.activity import ConsumerActivity, Observers
 from service.observe.events import EventBus
 from service.observe.prober import Probe, Prober
 from service.observe.telemetry import ConsumerTelemetry, Telemetry, TimedSink
+from service.paimon_library import PaimonLibrary
 from service.settings import Settings
 
 

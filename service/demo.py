@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from consumers.loop.breaker import BreakerState
 from consumers.loop.reports import RunReport
 from consumers.paimon.landing.objects import ObjectInfo
 from consumers.paimon.reading.audit import AuditReport
-from consumers.ports import CommitBatch, CommitReceipt, Observer
+from consumers.ports import BreakerState, CommitBatch, CommitReceipt, Observer
 from schemas.records import ProcessedVideo, RawVideo
 from service import wiring
 from service.models import pinned

@@ -17,7 +17,6 @@ from consumers.media.allow_list import AllowList
 from consumers.members.lease import Holder, LeaseKeeper
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.lease import PaimonLeases
-from consumers.paimon.commit.progress import PaimonProgress
 from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.rescale import Rescaler, RescaleReport
 from consumers.paimon.commit.sink import PaimonSink
@@ -33,6 +32,7 @@ from consumers.paimon.reading.audit import AuditReport
 from consumers.paimon.reading.audit import audit as audit_tables
 from consumers.paimon.reading.clips import ClipReader
 from consumers.paimon.reading.ledger import LedgerReader
+from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.reading.story import StoryReader
 from consumers.paimon.source.changelog_source import OnExpired
 from consumers.paimon.source.sources import open_source, protector

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from consumers.loop.retry import backoff_s
+from consumers.ports import BreakerState
 from schemas.records import FailureKind, VideoOutcome
 
 
@@ -38,17 +39,6 @@ def evidence_of(ending: VideoOutcome | BaseException) -> Evidence:
     if ending.failure.kind is FailureKind.TRANSIENT:
         return Evidence.SUSPECT
     return Evidence.HEALTHY if ending.bytes_read > 0 else Evidence.NONE
-
-
-class BreakerState(StrEnum):
-    """Whether videos go to the pool."""
-
-    CLOSED = "closed"
-    """As many as the bounds allow."""
-    OPEN = "open"
-    """None, until the next probe is due."""
-    PROBING = "probing"
-    """One, whose end decides."""
 
 
 @dataclass(frozen=True, slots=True)

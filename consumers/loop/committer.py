@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from consumers.clock import Clock
 from consumers.errors import StoreUnavailableError
 from consumers.loop.commit_policy import CommitPolicy, CommitPolicyState
 from consumers.loop.retry import StorePatience
-from consumers.ports import Clock, CommitBatch, CommitReceipt, Sink
+from consumers.ports import CommitBatch, CommitReceipt, Sink
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo
 from schemas.shards import Share

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
+from consumers.clock import Clock
 from consumers.errors import PoolLostError
-from consumers.loop.breaker import Breaker, BreakerState, Evidence, evidence_of
+from consumers.loop.breaker import Breaker, Evidence, evidence_of
 from consumers.loop.retry import Decision, Final, RetryPolicy, Tally, cause_of
-from consumers.ports import Clock, Observer, WorkerPool
+from consumers.ports import BreakerState, Observer, WorkerPool
 from schemas.records import RawVideo, VideoOutcome, VideoTask
 
 EndedCall = tuple[int, "Future[VideoOutcome]"]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from consumers.clock import Clock
 from consumers.errors import StoreUnavailableError
 from consumers.loop.retry import StorePatience
-from consumers.ports import Clock, Source, SourceHead
+from consumers.ports import Source, SourceHead
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo, SkippedRange
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from consumers.clock import Clock
 from consumers.errors import BadReferenceError, BreakerOpenError, PoolLostError
 from consumers.loop.breaker import Breaker, BreakerPolicy
 from consumers.loop.commit_policy import CommitPolicy
@@ -21,7 +22,7 @@ from consumers.loop.intake import Intake
 from consumers.loop.reports import Counts, EndReason, Phase, ProcessorStatus, RunReport, SilentObserver
 from consumers.loop.retry import RetryPolicy, StorePatience
 from consumers.members.sharding import share_of
-from consumers.ports import Clock, Observer, Sink, Source, WorkerPool
+from consumers.ports import Observer, Sink, Source, WorkerPool
 from schemas.records import (
     ProcessedVideo,
     RawVideo,

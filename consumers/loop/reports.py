@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from consumers.loop.breaker import BreakerState
-from consumers.ports import CommitBatch, CommitReceipt
+from consumers.ports import BreakerState, CommitBatch, CommitReceipt
 from schemas.positions import Position
 from schemas.records import ProcessedVideo, RawVideo
 

@@ -20,8 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from consumers.clock import Clock
 from consumers.errors import AlreadyRunningError, SluiceError
-from consumers.ports import Clock
 
 _log = logging.getLogger(__name__)
 

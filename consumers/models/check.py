@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from consumers.clock import Clock
 from consumers.errors import ConfigurationError, SluiceError
 from consumers.models.aesthetic import AestheticScorer
 from consumers.models.base import Captioner, Frame, FrameScorer, ModelInfo
 from consumers.models.captioners import load_captioner
 from consumers.models.hub import pull
 from consumers.models.nsfw import NsfwScorer
-from consumers.ports import Clock
 from schemas.models import CheckpointParams, ModelsParams
 
 

@@ -166,8 +166,3 @@ def _may_hold(manifest: Any, wanted: OffsetRange) -> bool:
     if manifest.min_row_id is None or manifest.max_row_id is None:
         return True
     return bool(manifest.min_row_id < wanted.end and manifest.max_row_id >= wanted.start)
-
-
-def snapshot_time(snapshot: Any) -> datetime:
-    """Return the commit time of ``snapshot``."""
-    return datetime.fromtimestamp(snapshot.time_millis / 1000, UTC)

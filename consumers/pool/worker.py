@@ -6,9 +6,10 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from consumers.clock import Clock
 from consumers.errors import PoolLostError, VideoError, WorkerDiedError, out_of_memory
 from consumers.pool_report import OpenVideo, VideoProgress
-from consumers.ports import Clock, VideoProcessor
+from consumers.ports import VideoProcessor
 from schemas.records import Failure, FailureKind, Stage, VideoOutcome, VideoTask
 
 UNEXPECTED_ERROR = "unexpected_error"

@@ -9,7 +9,7 @@ from typing import BinaryIO, cast
 
 import cv2
 
-from consumers.clock import Deadline
+from consumers.clock import Clock, Deadline
 from consumers.errors import (
     BadReferenceError,
     CutFailedError,
@@ -24,7 +24,7 @@ from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
 from consumers.models.calls import ClipModels, ModelUnavailableError
 from consumers.pool_report import VideoProgress
-from consumers.ports import BlobOpener, ClipStaging, Clock
+from consumers.ports import BlobOpener, ClipStaging
 from consumers.stages.base import ClipEvidence
 from consumers.stages.decoder import ON_CPU, DecoderChoice
 from consumers.stages.delivery import ClipDelivery

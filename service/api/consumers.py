@@ -21,6 +21,7 @@ from schemas.api import (
 )
 from schemas.control import DesiredState
 from service.api import security, show
+from service.api.authenticator import Principal
 from service.api.problems import declared, wrong_state
 from service.api.services import ConsumerDep, ServicesDep
 from service.host.operations import Operator, WrongStateError
@@ -128,9 +129,7 @@ def restart(
     return show.state(services.host, consumer, wish)
 
 
-def _wish(
-    services: ServicesDep, consumer: ConsumerDep, who: security.Principal, state: DesiredState, body: WishIn
-) -> StateOut:
+def _wish(services: ServicesDep, consumer: ConsumerDep, who: Principal, state: DesiredState, body: WishIn) -> StateOut:
     operator = Operator(who.actor, who.origin)
     wish = services.operations.wish(consumer, state, operator, reason=body.reason, ttl_s=body.ttl_s)
     return show.state(services.host, consumer, wish)

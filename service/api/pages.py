@@ -16,9 +16,10 @@ from schemas.api_types import ConsumerId, RowId
 from schemas.profile import Profile
 from service.api import charts, consumers, positions, security, show, videos
 from service.api.assets import assets, render
+from service.api.authenticator import SESSION_S, Principal
 from service.api.clip_facts import clip_facts
 from service.api.problems import ApiError
-from service.api.security import Principal, authenticated, origin_of
+from service.api.security import authenticated, origin_of
 from service.api.services import ConsumerDep, Services, ServicesDep, get_services, named_consumer, services_of
 from service.api.tokens import Role
 from service.api.trail import trail_lines
@@ -223,7 +224,7 @@ def _add_session(router: APIRouter) -> None:
         response.set_cookie(
             security.COOKIE,
             services.auth.new_session(principal),
-            max_age=security.SESSION_S,
+            max_age=SESSION_S,
             httponly=True,
             samesite="strict",
             secure=services.secure_cookies,

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from schemas.api_types import ConsumerId
+from service.api.authenticator import Authenticator
 from service.api.problems import unknown_consumer
 from service.host.hosting import Host, HostedConsumer
 from service.host.operations import Operations
 from service.library import Library
-
-if TYPE_CHECKING:
-    from service.api.security import Authenticator
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Cookie, Request, Response
 
 from schemas.api import LoginIn, SessionOut
 from service.api import security
+from service.api.authenticator import SESSION_S
 from service.api.problems import declared
 from service.api.services import ServicesDep
 
@@ -22,7 +23,7 @@ def log_in(body: LoginIn, services: ServicesDep, request: Request, response: Res
     response.set_cookie(
         security.COOKIE,
         cookie,
-        max_age=security.SESSION_S,
+        max_age=SESSION_S,
         httponly=True,
         samesite="strict",
         secure=services.secure_cookies,

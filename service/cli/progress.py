@@ -6,8 +6,7 @@ from collections import Counter
 
 from rich.console import Console
 
-from consumers.loop.breaker import BreakerState
-from consumers.ports import CommitBatch, CommitReceipt
+from consumers.ports import BreakerState, CommitBatch, CommitReceipt
 from schemas.records import ProcessedVideo, RawVideo, VideoStatus
 from service.cli.output import human_bytes, object_name
 

@@ -8,9 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from consumers.clock import Clock
 from consumers.errors import SluiceError
 from consumers.lag import LagPolicy, ObservedState, Situation, Throughput, Verdict, judge
-from consumers.ports import Clock, ControlStore
+from consumers.ports import ControlStore
 from schemas.control import Desired
 from service.host.supervisor import Supervisor, SupervisorStatus
 from service.observe.activity import ConsumerActivity

@@ -13,12 +13,12 @@ import re
 import threading
 from collections.abc import Callable, Mapping
 
+from consumers.clock import Clock
 from consumers.errors import SluiceError
 from consumers.members.attendance import Attendance
 from consumers.members.lease import Lease
 from consumers.paimon.commit.lease import PaimonLeases
 from consumers.paimon.commit.rescale import Rescaler
-from consumers.ports import Clock
 from schemas.shards import Shard
 
 _log = logging.getLogger(__name__)

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from consumers.clock import Clock
 from consumers.errors import ConfigurationError, FencedError, SightLostError, SluiceError, StopError
 from consumers.lag import ObservedState
 from consumers.loop.reports import Phase, ProcessorStatus, RunReport
-from consumers.ports import Clock
 from schemas.control import DesiredState
 from service.host.restarts import RestartState
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from consumers.loop.breaker import BreakerState
+from consumers.clock import Clock
 from consumers.pool_report import FIRST_STAGE, PoolReport
-from consumers.ports import Clock, CommitBatch, CommitReceipt, Observer
+from consumers.ports import BreakerState, CommitBatch, CommitReceipt, Observer
 from schemas.records import ProcessedVideo, RawVideo, Stage
 from service.observe.bottleneck import bottleneck, loads
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from consumers.ports import Clock
+from consumers.clock import Clock
 
 _NUM_REMEMBERED = 500
 _NUM_WAITING = 1000

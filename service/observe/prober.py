@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from consumers.clock import Clock
 from consumers.errors import SluiceError
 from consumers.lag import Lag, RateWindows, Throughput, Totals, measure_lag
-from consumers.ports import Clock, CommitMark, ProgressReader, SourceHead
+from consumers.ports import CommitMark, ProgressReader, SourceHead
 from schemas.positions import OffsetRange, Position
 from schemas.shards import EVERYTHING
 from service.observe.activity import CommittedTotals

@@ -20,14 +20,14 @@ from prometheus_client import (
     start_http_server,
 )
 
+from consumers.clock import Clock
 from consumers.errors import FencedError, SluiceError
-from consumers.loop.breaker import BreakerState
 from consumers.loop.reports import ProcessorStatus
 from consumers.metrics import names
 from consumers.metrics.names import METRICS
 from consumers.metrics.types import DESIRED_STATES, MODEL_STAGES, STATES, VERDICTS, CommitResult, Metric
 from consumers.pool_report import PoolReport
-from consumers.ports import Clock, CommitBatch, CommitReceipt, Recovered, Sink
+from consumers.ports import BreakerState, CommitBatch, CommitReceipt, Recovered, Sink
 from schemas.records import ModelCall, ProcessedVideo, RawVideo, Stage, VideoStatus
 
 _Series = Counter | Gauge | Histogram

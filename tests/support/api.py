@@ -22,7 +22,7 @@ from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
 from schemas.shards import WHOLE, Shard
 from service.api.app import create_app
-from service.api.security import Authenticator
+from service.api.authenticator import Authenticator
 from service.api.services import Services
 from service.api.tokens import Role, Token, TokenStore, digest_of
 from service.host.hosting import Host, HostedConsumer

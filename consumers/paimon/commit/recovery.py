@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.errors import ConfigurationError
-from consumers.paimon.commit.fence import Marker, read_division
-from consumers.paimon.reading.ledger_index import LedgerIndex, as_ranges, contained, curated_digests, of_consumer
+from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, curated_digests, of_consumer
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, read_division
 from consumers.paimon.scan import stream
 from schemas.positions import OffsetRange, Position
 from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
-
-MAX_SNAPSHOTS_WALKED = 1000
-"""Snapshot files read in search of a marker, before the rows are read instead."""
 
 
 @dataclass(frozen=True, slots=True)

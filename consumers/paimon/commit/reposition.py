@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from consumers.errors import FencedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import Fence, Marker
+from consumers.paimon.commit.fence import Fence
+from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges
+from consumers.paimon.commit.markers import Marker
 from consumers.paimon.commit.recovery import Recovery, Standing
 from consumers.paimon.commit.table_committer import TableCommitter
-from consumers.paimon.reading.ledger_index import LedgerIndex, as_ranges
 from consumers.paimon.tables import TableNames
 from schemas.positions import OffsetRange, Position
 from schemas.shards import WHOLE, Base, Shard, Share, owned_part

@@ -13,8 +13,9 @@ from typing import Any
 
 from consumers.errors import ConfigurationError, FencedError, StopError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import Division, Fence, Marker, newest_marker, read_division
-from consumers.paimon.commit.recovery import MAX_SNAPSHOTS_WALKED, Recovery, Standing, standing_of
+from consumers.paimon.commit.fence import Fence
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Division, Marker, newest_marker, read_division
+from consumers.paimon.commit.recovery import Recovery, Standing, standing_of
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.tables import TableNames
 from schemas.positions import Position

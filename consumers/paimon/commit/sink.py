@@ -19,13 +19,14 @@ import pyarrow as pa
 
 from consumers.errors import FencedError, SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import Fence, Marker
+from consumers.paimon.commit.fence import Fence
+from consumers.paimon.commit.ledger_index import LedgerIndex
+from consumers.paimon.commit.markers import Marker
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.versions import VersionIndex, clip_row_ids
-from consumers.paimon.reading.ledger_index import LedgerIndex
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
 from schemas.positions import OffsetRange, Position

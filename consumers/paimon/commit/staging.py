@@ -17,10 +17,9 @@ from typing import Any, BinaryIO
 import pyarrow.fs as pafs
 from pypaimon.table.row.blob import BlobDescriptor
 
-from consumers.clock import SystemClock
+from consumers.clock import Clock, SystemClock
 from consumers.errors import StagingUnavailableError
 from consumers.paimon.catalog import WAREHOUSE, CatalogConfig, load_table, open_catalog, store_errors
-from consumers.ports import Clock
 from schemas.records import BlobReference
 from schemas.shards import Shard
 

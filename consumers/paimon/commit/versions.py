@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from consumers.paimon.reading.ledger_index import LedgerIndex, digests, of_consumer
+from consumers.paimon.commit.ledger_index import LedgerIndex, digests, of_consumer
 from consumers.paimon.scan import ROW_ID, stream
 
 # Row ids in one filter; more are asked for in several scans.

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+from consumers.clock import Clock
 from consumers.errors import ConfigurationError, SluiceError
 from consumers.media.allow_list import local_path
 from consumers.paimon.landing.objects import ObjectInfo, file_info, is_media, s3_info, walk
 from consumers.paimon.landing.plan import FolderTimes, KeyCursor, SettleTracker, Sighting
 from consumers.paimon.landing.s3_listing import list_all
 from consumers.paimon.stores.s3 import S3Location, explain, is_s3, open_s3
-from consumers.ports import Clock
 
 _PAGE = 1000
 

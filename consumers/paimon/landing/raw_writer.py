@@ -13,11 +13,11 @@ from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.errors import SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import read_snapshot
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.landing.digest_set import DigestSet
 from consumers.paimon.landing.objects import ObjectInfo
 from consumers.paimon.scan import RangeReader
+from consumers.paimon.snapshots import read_snapshot
 from consumers.paimon.tables import check_table
 from schemas.positions import OffsetRange
 from schemas.records import WHOLE_OBJECT

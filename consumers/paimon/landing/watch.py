@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from consumers.clock import Clock
 from consumers.errors import StoreUnavailableError, UriNotAllowedError
 from consumers.paimon.landing.digest_set import DigestSet
 from consumers.paimon.landing.listing import Listing
@@ -14,7 +15,6 @@ from consumers.paimon.landing.s3_listing import is_readable
 from consumers.paimon.landing.state import WatchStates
 from consumers.paimon.stores.blobs import AllowListLike
 from consumers.paimon.stores.s3 import explain
-from consumers.ports import Clock
 
 _ROWS_PER_COMMIT = 50_000
 

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import read_division
-from consumers.paimon.commit.recovery import MAX_SNAPSHOTS_WALKED
-from consumers.paimon.reading.ledger_index import LedgerIndex, as_ranges, contained, curated_digests
+from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, curated_digests
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
 from consumers.paimon.scan import ROW_ID, stream
 from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
 from consumers.paimon.tables import RawColumns, TableNames, has_row_ids
@@ -74,7 +73,7 @@ def audit(
     read change by change only those changes are compared that have not expired, and none of before the consumer began.
 
     Memory is 8 bytes per raw row (while its ranges are found), and what
-    :mod:`consumers.paimon.reading.ledger_index` says.
+    :mod:`consumers.paimon.commit.ledger_index` says.
 
     Raises:
         ConfigurationError: a table is missing.

@@ -10,9 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import read_division
-from consumers.paimon.commit.recovery import MAX_SNAPSHOTS_WALKED
-from consumers.paimon.reading.ledger_index import of_consumer
+from consumers.paimon.commit.ledger_index import of_consumer
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames
 from consumers.ports import SourceHead

@@ -6,13 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from consumers.clock import SystemClock
+from consumers.clock import Clock, SystemClock
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.reading.ledger_index import of_consumer
+from consumers.paimon.commit.ledger_index import of_consumer
 from consumers.paimon.reading.ledger_walk import Condition, newest_windows
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames
-from consumers.ports import Clock
 from schemas.records import VideoStatus
 from schemas.tables import LEDGER
 

@@ -24,13 +24,13 @@ from pypaimon.consumer.consumer import Consumer
 from pypaimon.consumer.consumer_manager import ConsumerManager
 from pypaimon.read.streaming_table_scan import AsyncStreamingTableScan
 
+from consumers.clock import Clock
 from consumers.errors import PositionExpiredError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import read_snapshot
-from consumers.paimon.scan import snapshot_time
+from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from consumers.paimon.source.raw_rows import RawRow, read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table
-from consumers.ports import Clock, RowOrigin, SourceHead
+from consumers.ports import RowOrigin, SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo, RowKind, SkippedRange
 

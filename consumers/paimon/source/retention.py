@@ -8,8 +8,7 @@ from pypaimon.common.time_utils import parse_duration
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import store_errors
-from consumers.paimon.commit.fence import read_snapshot
-from consumers.paimon.scan import snapshot_time
+from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from consumers.ports import Retention
 
 _TIME, _MIN, _MAX = "snapshot.time-retained", "snapshot.num-retained.min", "snapshot.num-retained.max"

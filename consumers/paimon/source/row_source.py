@@ -9,8 +9,8 @@ from typing import Any
 
 from consumers.errors import StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import read_snapshot
-from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, RangeRows, snapshot_time
+from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, RangeRows
+from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from consumers.paimon.source.raw_rows import read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table, check_row_ids
 from consumers.ports import SourceHead

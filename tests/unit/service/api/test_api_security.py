@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from consumers.errors import ConfigurationError
 from consumers.testing import FakeClock
 from service.api.app import create_app
+from service.api.authenticator import SESSION_S
 from service.api.guard import MAX_BODY_BYTES
-from service.api.security import COOKIE, CSRF_HEADER, SESSION_S
+from service.api.security import COOKIE, CSRF_HEADER
 from service.api.tokens import Role, load_tokens
 from service.cli.main import app
 from service.settings import load_settings

@@ -8,11 +8,10 @@ import pytest
 from prometheus_client import generate_latest
 
 from consumers.errors import FencedError, StoreUnavailableError
-from consumers.loop.breaker import BreakerState
 from consumers.loop.reports import Phase, ProcessorStatus
 from consumers.metrics.names import METRICS
 from consumers.pool_report import PoolReport, StageReplicas
-from consumers.ports import CommitBatch, CommitReceipt
+from consumers.ports import BreakerState, CommitBatch, CommitReceipt
 from consumers.testing import FakeClock, kept_outcome, make_video
 from schemas.positions import Position
 from schemas.records import (

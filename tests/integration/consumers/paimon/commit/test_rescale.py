@@ -10,13 +10,13 @@ import pytest
 from consumers.errors import ConfigurationError, FencedError
 from consumers.members.sharding import share_of
 from consumers.paimon.catalog import CatalogConfig
-from consumers.paimon.commit.progress import PaimonProgress
 from consumers.paimon.commit.recovery import Recovery
 from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.reading.audit import AuditReport, audit
 from consumers.paimon.reading.ledger import LedgerReader
+from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.ports import CommitBatch, Recovered, SourceHead
 from consumers.testing import SimulatedCrashError

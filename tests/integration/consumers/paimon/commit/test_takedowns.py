@@ -12,10 +12,10 @@ import pytest
 
 from consumers.errors import FencedError, StoreUnavailableError
 from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.paimon.commit.ledger_index import LedgerIndex, digests
 from consumers.paimon.commit.sink import STEPS, PaimonSink
 from consumers.paimon.commit.versions import VersionIndex
 from consumers.paimon.reading.audit import AuditReport, audit
-from consumers.paimon.reading.ledger_index import LedgerIndex, digests
 from consumers.ports import CommitBatch
 from consumers.testing import FakeClock, FakePool, SimulatedCrashError
 from schemas.positions import OffsetRange

@@ -9,7 +9,7 @@ import pytest
 
 from consumers.errors import ConfigurationError, PositionExpiredError
 from consumers.paimon.catalog import open_catalog
-from consumers.paimon.commit.progress import PaimonProgress
+from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.source.changelog_source import (
     ChangelogSource,
     OnExpired,

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.errors import FencedError, StopError
-from consumers.paimon.commit.fence import AlreadyPublishedError, Fence, Marker, newest_marker
+from consumers.paimon.commit.fence import AlreadyPublishedError, Fence
+from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, digests
+from consumers.paimon.commit.markers import Marker, newest_marker
 from consumers.paimon.reading.audit import _minus
-from consumers.paimon.reading.ledger_index import LedgerIndex, as_ranges, contained, digests
 from schemas.positions import OffsetRange, Position
 
 _offsets = st.frozensets(st.integers(0, 60))

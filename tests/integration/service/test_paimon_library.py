@@ -11,7 +11,8 @@ from consumers.paimon.commit.sink import PaimonSink
 from consumers.ports import CommitBatch
 from consumers.testing import FakeClock
 from schemas.positions import Position
-from service.library import SEARCH_S, ClipQuery, PaimonLibrary
+from service.library import ClipQuery
+from service.paimon_library import SEARCH_S, PaimonLibrary
 from service.settings import load_settings
 from tests.support.warehouse import AT, NAMES, PROFILE, append_raw, make_warehouse, processed
 

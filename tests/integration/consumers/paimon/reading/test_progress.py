@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog
-from consumers.paimon.commit.progress import PaimonProgress
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
 from schemas.positions import OffsetRange, Position

@@ -7,9 +7,8 @@ from itertools import islice
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.fence import Marker, newest_marker, read_snapshot
-from consumers.paimon.commit.recovery import MAX_SNAPSHOTS_WALKED
-from consumers.paimon.scan import snapshot_time
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker
+from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from consumers.paimon.source.changelog_source import ChangelogSource, snapshot_of
 from consumers.paimon.source.retention import RetentionRules
 from consumers.paimon.source.sources import open_source, protector

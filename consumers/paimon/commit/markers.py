@@ -1,0 +1,207 @@
+"""What every commit says of its maker, and how the newest word of a consumer or a shard is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from consumers.errors import StopError
+from consumers.paimon.snapshots import read_snapshot
+from schemas.positions import Position
+from schemas.shards import EVERYTHING, Shard, Share, bases_from_json, bases_to_json
+from schemas.tables import (
+    PROPERTY_BASES,
+    PROPERTY_CONSUMER,
+    PROPERTY_EPOCH,
+    PROPERTY_POSITION,
+    PROPERTY_REPLAYS,
+    PROPERTY_SEQUENCE,
+    PROPERTY_SHARD,
+    PROPERTY_SOURCE,
+)
+
+MAX_SNAPSHOTS_WALKED = 1000
+"""Snapshot files read in search of a marker, before the rows are read instead."""
+
+_ALL = "*/"
+"""How the shard of a marker begins that divides the consumer anew: it stands for every shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What a commit says of its maker: one incarnation, by its commit user. ``snapshot_id`` is 0 before publication.
+
+    Attributes:
+        share: of which shard it is, and what was finished under earlier divisions.
+        is_division: it divides the consumer anew and is where every one of ``share.shard.count`` shards begins.
+        replays: rows of the ledger's position that a person wants to see processed once more.
+    """
+
+    consumer: str
+    source: str
+    epoch: int
+    sequence: int
+    position: Position
+    commit_user: str
+    snapshot_id: int = 0
+    share: Share = EVERYTHING
+    is_division: bool = False
+    replays: Position = field(default_factory=Position)
+
+    @property
+    def shard(self) -> Shard:
+        """The shard that made the commit; of a division, the first."""
+        return self.share.shard
+
+    def concerns(self, shard: Shard) -> bool:
+        """Return whether it is of this very shard, or of a division without it."""
+        return self.is_division or self.shard.count != shard.count or self.shard == shard
+
+    def to_properties(self) -> dict[str, str]:
+        """Return the snapshot properties that carry this marker."""
+        properties = {
+            PROPERTY_CONSUMER: self.consumer,
+            PROPERTY_SOURCE: self.source,
+            PROPERTY_EPOCH: str(self.epoch),
+            PROPERTY_SEQUENCE: str(self.sequence),
+            PROPERTY_POSITION: self.position.to_json(),
+            PROPERTY_SHARD: f"{_ALL}{self.shard.count}" if self.is_division else str(self.shard),
+        }
+        if self.share.bases:
+            properties[PROPERTY_BASES] = bases_to_json(self.share.bases)
+        if self.replays != Position():
+            properties[PROPERTY_REPLAYS] = self.replays.to_json()
+        return properties
+
+    @classmethod
+    def of_snapshot(cls, snapshot: Any, consumer: str) -> Marker | None:
+        """Return the marker of ``consumer`` in ``snapshot``, or None where it is somebody else's commit.
+
+        Raises:
+            StopError: the marker is there and cannot be read; going on could write rows twice.
+        """
+        properties = snapshot.properties or {}
+        if properties.get(PROPERTY_CONSUMER) != consumer:
+            return None
+        try:
+            shard = properties.get(PROPERTY_SHARD, str(Shard()))
+            return cls(
+                consumer,
+                properties[PROPERTY_SOURCE],
+                int(properties[PROPERTY_EPOCH]),
+                int(properties[PROPERTY_SEQUENCE]),
+                Position.from_json(properties[PROPERTY_POSITION]),
+                snapshot.commit_user,
+                snapshot.id,
+                Share(
+                    Shard.parse(f"0/{shard.removeprefix(_ALL)}" if shard.startswith(_ALL) else shard),
+                    bases_from_json(properties.get(PROPERTY_BASES, "[]")),
+                ),
+                shard.startswith(_ALL),
+                Position.from_json(properties[PROPERTY_REPLAYS]) if PROPERTY_REPLAYS in properties else Position(),
+            )
+        except (KeyError, ValueError) as error:
+            raise StopError(f"snapshot {snapshot.id}: the marker of consumer {consumer} is damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What a walk back through the snapshots found.
+
+    Attributes:
+        marker: the newest marker of the consumer, or None.
+        is_complete: whether ``marker`` None means that there is none; False where snapshots have expired or the walk
+            was cut short, so that one may have existed.
+    """
+
+    marker: Marker | None
+    is_complete: bool
+
+
+def newest_marker(
+    manager: Any,
+    consumer: str,
+    latest: Any | None,
+    stop_id: int,
+    max_snapshots: int,
+    is_wanted: Callable[[Marker], bool] = lambda marker: True,
+) -> Walk:
+    """Walk from ``latest`` back to ``stop_id`` (exclusive) and return the consumer's newest marker that is wanted.
+
+    Reads at most ``max_snapshots`` snapshot files and stops at the first that has expired.
+    """
+    if latest is None:
+        return Walk(None, is_complete=True)
+    snapshot: Any | None = latest
+    for snapshot_id in range(latest.id, max(stop_id, latest.id - max_snapshots), -1):
+        if snapshot_id != latest.id:
+            snapshot = read_snapshot(manager, snapshot_id)
+        if snapshot is None:
+            return Walk(None, is_complete=False)
+        marker = Marker.of_snapshot(snapshot, consumer)
+        if marker is not None and is_wanted(marker):
+            return Walk(marker, is_complete=True)
+    return Walk(None, is_complete=latest.id - max_snapshots <= stop_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """How a consumer is divided, by the snapshots of one table.
+
+    Attributes:
+        count: into how many shards.
+        markers: for each shard its newest marker, by index; the division's own for one that has not committed since.
+        newest: the newest marker of all.
+        is_complete: whether a shard that is not in ``markers`` has never committed; False where that may have expired.
+    """
+
+    count: int
+    markers: Mapping[int, Marker]
+    newest: Marker
+    is_complete: bool
+
+    def shards(self) -> tuple[tuple[Share, Position], ...]:
+        """Return share and position of each shard that has a marker, by index."""
+        return tuple(
+            (Share(Shard(index, self.count), marker.share.bases), marker.position)
+            for index, marker in sorted(self.markers.items())
+        )
+
+
+def read_division(
+    manager: Any, consumer: str, latest: Any | None, max_snapshots: int, wanted: int | None = None
+) -> tuple[Division | None, bool]:
+    """Walk back from ``latest`` until every shard's newest marker is found, or that of shard number ``wanted``.
+
+    Returns:
+        The division, or None where there is no marker; and then whether there never was one.
+    """
+    if latest is None:
+        return None, True
+    markers: dict[int, Marker] = {}
+    newest: Marker | None = None
+    is_complete = latest.id <= max_snapshots
+    snapshot: Any | None = latest
+    for snapshot_id in range(latest.id, max(0, latest.id - max_snapshots), -1):
+        if snapshot_id != latest.id:
+            snapshot = read_snapshot(manager, snapshot_id)
+        if snapshot is None:
+            is_complete = False
+            break
+        marker = Marker.of_snapshot(snapshot, consumer)
+        if marker is None:
+            continue
+        newest = newest or marker
+        if marker.shard.count != newest.shard.count:
+            is_complete = True
+            break
+        if marker.is_division:
+            markers = {**dict.fromkeys(range(marker.shard.count), marker), **markers}
+        else:
+            markers.setdefault(marker.shard.index, marker)
+        if len(markers) == marker.shard.count or (wanted is not None and wanted in markers):
+            break
+    if newest is None:
+        return None, is_complete
+    return Division(newest.shard.count, markers, newest, is_complete), True
