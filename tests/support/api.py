@@ -11,7 +11,8 @@ import httpx
 from fastapi import FastAPI
 
 from consumers.errors import UriNotAllowedError
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit import AuditReport
 from consumers.paimon.reading.clips import ClipPlace, ClipRecord

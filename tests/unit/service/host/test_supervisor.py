@@ -11,7 +11,8 @@ import pytest
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError, FencedError, SightLostError, StoreUnavailableError
 from consumers.lag import ObservedState
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.loop.reports import RunReport
 from consumers.testing import FakePool, FakeSink, FakeSource, FakeTables, kept_outcome
 from schemas.control import DesiredState
