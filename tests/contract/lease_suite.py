@@ -1,4 +1,4 @@
-"""What every place for a lease keeps, the fake one and the real. A test module subclasses it and gives ``open_store``."""
+"""What every place for a lease keeps, fake and real. A test module subclasses it and gives ``open_store``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from consumers.members.lease import Holder, Lease, LeaseKeeper, LeaseStore
 from consumers.testing import FakeClock
 
 NOW = FakeClock().now()
-ELSEWHERE = Holder("theirs", "node-7 – büro", 11, "another boot/pid:[1]", 5)
+ELSEWHERE = Holder("theirs", "node-7 büro", 11, "another boot/pid:[1]", 5)
 LEASE = Lease(ELSEWHERE, NOW, NOW, 7, 5.0)
 
 OpenStore = Callable[[], LeaseStore]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.errors import AlreadyRunningError, StoreUnavailableError
+from consumers.errors import AlreadyRunningError
 from consumers.members.lease import Holder, Lease, LeaseKeeper
 from consumers.testing import FakeClock, FakeLeaseStore
 
