@@ -6,6 +6,7 @@ ledger before its curated table, and can lose its answer or its process between 
 
 from consumers.testing.clock import FakeClock
 from consumers.testing.control import FakeControlStore
+from consumers.testing.leases import FakeLeaseStore
 from consumers.testing.outcomes import failed_outcome, kept_outcome, make_video, rejected_outcome
 from consumers.testing.pool import FakePool
 from consumers.testing.sink import FakeSink, FakeTables, SimulatedCrashError, SinkFault
@@ -15,6 +16,7 @@ from consumers.testing.staging import FakeStaging, FakeStore
 __all__ = [
     "FakeClock",
     "FakeControlStore",
+    "FakeLeaseStore",
     "FakePool",
     "FakeSink",
     "FakeSource",
