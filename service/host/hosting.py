@@ -21,6 +21,7 @@ from service.observe.prober import Prober
 _log = logging.getLogger(__name__)
 
 _MAX_BEAT_AGE_S = 30.0
+_CLOSE_GRACE_S = 30.0
 _MAX_STORE_WAIT_S = 900.0
 """A store that hangs for longer may be the fault of a connection of this process: a restart is worth a try."""
 
@@ -105,15 +106,26 @@ class Host:
         self._is_started = True
 
     def close(self, drain_timeout_s: float | None = None) -> None:
-        """Drain every consumer and end."""
+        """Drain every consumer and end.
+
+        A store that hangs keeps nobody: what has not ended half a minute after the draining is left behind, and the
+        next start goes on from the last commit.
+
+        Args:
+            drain_timeout_s: longest wait for videos in flight; None is each consumer's own, and then there is no end
+                to the waiting.
+        """
+        end_s = None if drain_timeout_s is None else time.monotonic() + drain_timeout_s + _CLOSE_GRACE_S
         self._stop.set()
         self._wake.set()
         for consumer in self.consumers.values():
             consumer.supervisor.shutdown(drain_timeout_s)
-        for consumer in self.consumers.values():
-            consumer.supervisor.join()
-            consumer.prober.close()
-        self._thread.join()
+        for consumer_id, consumer in self.consumers.items():
+            if not consumer.supervisor.join(_left_s(end_s)):
+                _log.warning("consumer %s does not end; it is left behind, and nothing is lost by that", consumer_id)
+            if not consumer.prober.close(_left_s(end_s)):
+                _log.warning("consumer %s: the store does not answer the last measurement of the lag", consumer_id)
+        self._thread.join(_left_s(end_s))
         self.events.close()
 
     def refresh(self) -> None:
@@ -216,6 +228,10 @@ class Host:
                 self.events.publish(
                     "state", consumer_id, {"from": None if before is None else before.value, "to": observed.value}
                 )
+
+
+def _left_s(end_s: float | None) -> float | None:
+    return None if end_s is None else max(0.0, end_s - time.monotonic())
 
 
 def _judged(throughput: tuple[Throughput, ...]) -> Throughput:

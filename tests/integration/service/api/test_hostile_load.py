@@ -16,6 +16,7 @@ from service.api.app import create_app
 from service.api.connections import ConnectionLimits, bounded_protocol
 from service.api.server import ApiServer
 from service.api.tokens import Role
+from service.host import hosting
 from service.settings import ApiSettings
 from tests.support.api import TOKENS, Service
 
@@ -165,6 +166,26 @@ def test_probes_answer_within_a_second_while_the_store_hangs_and_callers_fill_ev
             for _ in range(8):
                 assert client.get("/livez").status_code == 200
                 assert client.get("/startupz").status_code == 200
+
+
+def test_store_that_hangs_does_not_keep_the_service_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosting, "_CLOSE_GRACE_S", 0.3)
+    service = Service()
+    release = threading.Event()
+    asked = threading.Event()
+
+    def hang() -> int:
+        asked.set()
+        release.wait(60)
+        return 0
+
+    with service:
+        service.control.version = hang  # type: ignore[method-assign]
+        assert asked.wait(10)
+        began_s = time.monotonic()
+        service.host.close(0.1)
+        assert time.monotonic() - began_s < 10
+        release.set()
 
 
 def test_headers_without_end_are_refused() -> None:
