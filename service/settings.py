@@ -78,6 +78,12 @@ class ConsumerSettings(_Section):
         description="Only for raw tables that are read change by change: what to do when changes expired unread. fail "
         "stops with an error; earliest goes on with the oldest that are left and logs which are lost.",
     )
+    accept_new_table: bool = Field(
+        False,
+        description="Go on although the raw table was rolled back, or dropped and made anew, since it was read: every "
+        "row that it holds is curated, from the first on, and what was curated before is kept apart. Without it that "
+        "is an error. `sluice run --accept-new-table` sets it for once.",
+    )
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
     max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")
