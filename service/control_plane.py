@@ -16,9 +16,11 @@ from service import wiring
 from service.api import pages
 from service.api.app import create_app
 from service.api.authenticator import Authenticator
+from service.api.proxies import TrustedProxies
 from service.api.server import ApiServer
 from service.api.services import Services
-from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, TokenStore, load_tokens
+from service.api.sessions import SessionFile, Sessions
+from service.api.tokens import DEFAULT_TOKEN_FILE, Role, load_tokens
 from service.host.hosting import ConsumerView, Host, HostedConsumer
 from service.host.operations import Operations
 from service.host.supervisor import Incarnation, Supervisor
@@ -58,7 +60,14 @@ class ControlPlane:
         given = {
             role: secret.get_secret_value() for role in Role if (secret := getattr(api.tokens, role.word)) is not None
         }
-        tokens, self.new_tokens = _load_tokens(settings, folder, given)
+        token_file = Path(api.token_file) if api.token_file is not None else folder / DEFAULT_TOKEN_FILE
+        tokens, self.new_tokens = load_tokens(token_file, given)
+        # Tokens that are given are known to all processes of the service, which then know each other's sessions.
+        sessions = (
+            SessionFile(secret="\x1f".join(given.values()))
+            if given
+            else SessionFile(token_file.with_name(token_file.stem + ".sessions.json"))
+        )
         self._telemetry = Telemetry(self._clock)
         self._server = ApiServer(api)
         self._closing.callback(self._server.close)
@@ -83,10 +92,11 @@ class ControlPlane:
             host=self.host,
             operations=self._operations,
             libraries=libraries,
-            auth=Authenticator(tokens, self._clock),
+            auth=Authenticator(tokens, self._clock, Sessions(tokens, self._clock, sessions)),
             version=version("sluice-video-curation"),
             started_at=self._clock.now(),
             secure_cookies=api.tls_key is not None or api.insecure_behind_proxy,
+            proxies=TrustedProxies(api.trusted_proxies),
         )
         self._app = create_app(
             services,
@@ -210,11 +220,6 @@ def _publisher(telemetry: ConsumerTelemetry) -> Callable[[Probe | None], None]:
         )
 
     return publish
-
-
-def _load_tokens(settings: Settings, folder: Path, given: dict[Role, str]) -> tuple[TokenStore, NewTokens | None]:
-    named = settings.api.token_file
-    return load_tokens(Path(named) if named is not None else folder / DEFAULT_TOKEN_FILE, given)
 
 
 def _check_tls(settings: Settings) -> None:

@@ -206,12 +206,25 @@ class ApiSettings(_Section):
     insecure_behind_proxy: bool = Field(
         False, description="Listen on other than loopback without TLS: a proxy in front of it ends TLS."
     )
+    trusted_proxies: tuple[str, ...] = Field(
+        (), description="Addresses and networks of proxies whose X-Forwarded-For tells the caller's address."
+    )
     tls_certificate: str | None = Field(None, min_length=1, description="PEM file with the certificate chain.")
     tls_key: str | None = Field(None, min_length=1, description="PEM file with the private key.")
+    max_connections: int = Field(
+        512, ge=8, le=65536, description="Connections to the control plane at a time; a page that is open takes one."
+    )
     probe_interval_s: float = Field(2.0, gt=0, le=3600, description="Time between two measurements of the lag.")
     control_poll_interval_s: float = Field(1.0, gt=0, le=60, description="Time between two looks at the control table.")
     current_within_s: float = Field(60.0, gt=0, description="A backlog younger than this is none.")
     stalled_after_s: float = Field(300.0, gt=0, description="Time with work and no commit that counts as stalled.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for text in values:
+            ipaddress.ip_network(text, strict=False)
+        return values
 
     @model_validator(mode="after")
     def _secure(self) -> ApiSettings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,6 +26,7 @@ from schemas.shards import WHOLE, Shard
 from service.api.app import create_app
 from service.api.authenticator import Authenticator
 from service.api.services import Services
+from service.api.sessions import SessionFile, Sessions
 from service.api.tokens import Role, Token, TokenStore, digest_of
 from service.host.hosting import Host, HostedConsumer
 from service.host.operations import Operations
@@ -219,7 +221,7 @@ class _Progress:
 class Service:
     """One service over fakes. Use it as a context manager to have its consumer run."""
 
-    def __init__(self, shard: Shard = WHOLE) -> None:
+    def __init__(self, shard: Shard = WHOLE, session_file: Path | None = None) -> None:
         self.clock = FakeClock()
         self.control = FakeControlStore()
         self.library = FakeLibrary()
@@ -243,7 +245,7 @@ class Service:
             host=self.host,
             operations=self.operations,
             libraries={"films": self.library},
-            auth=Authenticator(tokens, self.clock),
+            auth=Authenticator(tokens, self.clock, Sessions(tokens, self.clock, SessionFile(session_file))),
             version="1.2.3",
             started_at=NOON,
             heartbeat_s=0.05,
