@@ -9,7 +9,7 @@ from service.wiring.consuming import (
     member,
     processor_factory,
 )
-from service.wiring.landing import create_tables, find_objects, register, watchers
+from service.wiring.landing import create_tables, find_objects, name_objects, register, watchers
 from service.wiring.named import allow_list, catalog_config, raw_columns, shard, table_names, with_shard
 from service.wiring.reading import (
     audit,
@@ -37,6 +37,7 @@ __all__ = [
     "lease",
     "ledger_reader",
     "member",
+    "name_objects",
     "processor_factory",
     "progress_reader",
     "raw_columns",
