@@ -278,6 +278,24 @@ class WatchSettings(_Section):
     )
 
 
+class MaintenanceSettings(_Section):
+    """Keeping ledger, curated and control table in order."""
+
+    enabled: bool = Field(
+        True, description="Maintain the tables while the service runs; off where Flink or Spark does it."
+    )
+    interval_s: float = Field(3600.0, ge=1, le=7 * 86400, description="Time between two rounds.")
+    keep_snapshots_s: float = Field(
+        3 * 86400.0, ge=3600, description="Snapshots younger than that stay, so that readers of them find their files."
+    )
+    keep_snapshots_min: int = Field(100, ge=10, description="So many of the newest snapshots stay, however old.")
+    keep_snapshots_max: int = Field(
+        100_000,
+        ge=100,
+        description="No more snapshots than that stay, however young; they are read one by one at times.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -292,6 +310,7 @@ class Settings(BaseSettings):
     pool: PoolSettings = PoolSettings()
     input: InputSettings = InputSettings()
     watch: WatchSettings = WatchSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     api: ApiSettings = ApiSettings()
     profile: Profile = Profile()
     limits: Limits = Limits()

@@ -17,6 +17,7 @@ from service.cli import (
     demo,
     ingest,
     init,
+    maintain,
     models,
     plan,
     replay,
@@ -38,7 +39,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (init, ingest, run, status, audit, clips, demo, control, replay, watch, rescale, models, plan, token):
+for module in (
+    init,
+    ingest,
+    run,
+    status,
+    audit,
+    clips,
+    demo,
+    control,
+    replay,
+    watch,
+    rescale,
+    maintain,
+    models,
+    plan,
+    token,
+):
     module.register(app)
 
 
