@@ -11,7 +11,7 @@ gives every version of every video a URI of its own, so that neither row ids nor
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ def tally(
     tables: Tables,
     landed: set[str] | None = None,
     num_clips: Callable[[str], int] | None = None,
+    forgotten: Collection[str] = (),
 ) -> Tally:
     """Read the tables as they are now and compare them.
 
@@ -84,6 +85,8 @@ def tally(
         tables: which.
         landed: URIs of everything that ever stood in the raw table; None: what stands there and no more.
         num_clips: how many clips the video of a URI should have, whatever the ledger says.
+        forgotten: URIs of videos that a raw table does not know any more because it was set back or made anew: what
+            was curated of them may stay.
     """
     found = _Findings()
     standing = _standing(tables)
@@ -97,7 +100,7 @@ def tally(
         for row in _read(tables, tables.curated, _CURATED_COLUMNS)
         if (row["consumer"], row["source_table"]) == (tables.consumer, tables.raw)
     ]
-    current = _current(ledger, bool(tables.key), found)
+    current = _current([row for row in ledger if row["source_uri"] not in forgotten], bool(tables.key), found)
     for identity, uri in standing.items():
         row = current.get(identity)
         if row is None:
@@ -110,10 +113,11 @@ def tally(
             found.add("stray", f"{row['source_uri']}: in the ledger as {identity}, and never landed")
     should = _clips_that_should_stand(current, standing)
     copies = Counter(row["clip_id"] for row in curated)
+    left = {row["clip_id"] for row in curated if row["source_uri"] in forgotten}
     for clip_id, number in copies.items():
         if number > 1:
             found.add("clips_duplicated", f"clip {clip_id}: stands {number} times", number - 1)
-        if clip_id not in should:
+        if clip_id not in should and clip_id not in left:
             found.add("clips_stray", f"clip {clip_id}: no standing video keeps it", number)
     for clip_id, uri in should.items():
         if clip_id not in copies:
@@ -142,7 +146,7 @@ _LEDGER_COLUMNS = (
     "run",
     "clips",
 )
-_CURATED_COLUMNS = ("consumer", "source_table", "clip_id", "cut_method", "clip")
+_CURATED_COLUMNS = ("consumer", "source_table", "source_uri", "clip_id", "cut_method", "clip")
 
 
 class _Findings:
