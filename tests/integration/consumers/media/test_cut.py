@@ -40,8 +40,10 @@ def cutter(path: Path, mode: CutMode = "auto") -> ClipCutter:
 
 
 def cut(path: Path, source: Source, start: int, end: int, mode: CutMode = "auto") -> CutResult:
-    span = source.span(start, end)
-    return cutter(path, mode).cut(span, starts_on_keyframe=source.frames[start].is_keyframe)
+    first = source.frames[start]
+    return cutter(path, mode).cut(
+        source.span(start, end), starts_on_keyframe=first.is_keyframe, pixel_aspect=first.pixel_aspect
+    )
 
 
 def assert_holds(result: CutResult, source: Source, start: int, end: int, least_psnr: float) -> None:
