@@ -7,7 +7,7 @@ import random
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass
 from itertools import count, cycle
 from typing import Literal
@@ -17,7 +17,7 @@ from benchmarks.service_under_test import ServiceUnderTest, strike_at
 from consumers.paimon.commit.sink import STEPS
 
 VIDEOS_PER_ROUND = 6
-Kind = Literal["instant", "step", "copies", "zombie", "worker", "rescale"]
+Kind = Literal["instant", "step", "copies", "zombie", "paused", "event", "worker", "rescale"]
 _COMMIT_STEPS = STEPS[3:]
 _NUM_SHARDS = (3, 2, 1)
 _FENCED = re.compile("tak(en|ing) over|was divided into")
@@ -34,7 +34,10 @@ class Blow:
             goes on after another copy has run for ``delay_s``. ``worker``: a Ray worker is killed, the consumer
             ``delay_s`` later. ``rescale``: divided anew while it runs, by a command that is killed after ``delay_s``
             and given again.
-        step: one of the sink's steps.
+            ``paused``: stops itself when a snapshot of its own has come into being, and goes on after another copy
+            has run for ``delay_s`` and all snapshots before the newest have expired. ``event``: after ``delay_s`` its
+            raw table is changed under it, and it is killed ``second_delay_s`` later.
+        step: one of the sink's steps; of an event, what happens to the raw table.
         occurrence: which time it comes, from 1 on.
         delay_s: see ``kind``.
         second_delay_s: see ``kind``.
@@ -84,10 +87,16 @@ class Toll:
         return Toll(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
-def blows(chance: random.Random, *, rescale: bool) -> Iterator[Blow]:
+def blows(chance: random.Random, *, rescale: bool, outages: bool = False, events: Sequence[str] = ()) -> Iterator[Blow]:
     """Yield blows without end: laps of every step once and the other kinds a few times, each lap shuffled.
 
     The first lap comes to 15 kills of an undivided consumer; later ones have more random instants.
+
+    Args:
+        chance: of the draws.
+        rescale: divide the consumer anew now and then.
+        outages: put publishers to sleep.
+        events: what happens to the raw table, each once in a lap.
     """
     num_shards = cycle(_NUM_SHARDS)
     for lap_number in count():
@@ -96,7 +105,13 @@ def blows(chance: random.Random, *, rescale: bool) -> Iterator[Blow]:
         lap.append(Blow("copies", delay_s=chance.uniform(0, 0.5), second_delay_s=chance.uniform(0, 0.8)))
         # After the last step there is nothing left of a commit that could be fenced.
         lap += [Blow("zombie", chance.choice(STEPS[1:-1]), delay_s=chance.uniform(0, 1)) for _ in range(2)]
+        if outages:
+            lap += [Blow("paused", occurrence=chance.randint(1, 6), delay_s=chance.uniform(0.2, 1)) for _ in range(3)]
         chance.shuffle(lap)
+        for event in events:
+            # Early in the lap, and not before there is something that can be lost.
+            place = chance.randint(3, 10)
+            lap.insert(place, Blow("event", event, 1, chance.uniform(0, 0.6), chance.uniform(0.1, 0.8)))
         for index, blow in enumerate(lap):
             if rescale and index % 4 == 1:
                 yield Blow(
@@ -127,11 +142,14 @@ def strike(service: ServiceUnderTest, blow: Blow, chance: random.Random, pace: P
     landing = service.land(VIDEOS_PER_ROUND)
     if blow.kind == "rescale":
         toll = _rescale(service, blow, pace)
+    elif blow.kind == "event":
+        landing.require("landing videos", 300)
+        toll = _event(service, blow, chance, pace)
     else:
         target = chance.randrange(service.num_shards)
         others = [service.run(shard) for shard in range(service.num_shards) if shard != target]
         toll = _strike_one(service, blow, pace, target) + _kill(*others)
-    landing.require("sluice ingest", 300)
+    landing.require("landing videos", 300)
     return toll
 
 
@@ -157,6 +175,17 @@ def _strike_one(service: ServiceUnderTest, blow: Blow, pace: Pace, shard: int) -
                 sleeper.go_on()
                 sleeper.wait(2 * pace.stretch)
             return _kill(sleeper, successor) + Toll(at_step=int(is_asleep))
+        case "paused":
+            sleeper = service.run(shard, asleep_at=blow.occurrence)
+            is_asleep = sleeper.wait_until_stopped(pace.patience_s)
+            successor = service.run(shard)
+            successor.wait(delay_s)
+            toll = _kill(successor)
+            if is_asleep:
+                service.expire_everything().require("expiring all snapshots", 120)
+                sleeper.go_on()
+                sleeper.wait(2 * pace.stretch)
+            return toll + _kill(sleeper) + Toll(at_step=int(is_asleep))
         case "worker":
             consumer = service.run(shard)
             is_hit = _kill_replica(consumer, pace.patience_s)
@@ -180,6 +209,19 @@ def _rescale(service: ServiceUnderTest, blow: Blow, pace: Pace) -> Toll:
     new = [service.run(shard) for shard in range(service.num_shards)]
     shards[0].wait(blow.second_delay_s * pace.stretch)
     return _kill(*shards, *new) + Toll(kills=int(is_killed))
+
+
+def _event(service: ServiceUnderTest, blow: Blow, chance: random.Random, pace: Pace) -> Toll:
+    """Change the raw table under running shards, land more videos, and have an operator look after it."""
+    shards = [service.run(shard) for shard in range(service.num_shards)]
+    shards[0].wait(blow.delay_s * pace.stretch)
+    service.happen(blow.step, chance.randrange(1 << 30))
+    shards[0].wait(blow.second_delay_s * pace.stretch)
+    service.land(VIDEOS_PER_ROUND).require("landing videos", 300)
+    shards[0].wait(blow.second_delay_s * pace.stretch)
+    toll = _kill(*shards)
+    service.finish()
+    return toll
 
 
 def _kill_replica(consumer: Forked, patience_s: float) -> bool:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.forked import Forked
-from benchmarks.service_under_test import Store
+from benchmarks.stores import Store
 from tests.support.faulty_store import Fault, FaultyStore, Request
 from tests.support.s3_server import S3Server, catalog_options
 

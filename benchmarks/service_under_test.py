@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import random
+import re
 import signal
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.fs as pafs
-from pypaimon import CatalogFactory
-
+from benchmarks import raw_tables
 from benchmarks.forked import Forked, sluice
+from benchmarks.outages import Outages, asleep_after_publishing
+from benchmarks.raw_tables import KEYED, TRACKED, Keys
+from benchmarks.stores import DATABASE, Store, expire, snapshot_gaps, table, upload
 from consumers.media.samples import Shot, write_video
 from consumers.paimon.commit.sink import PaimonSink
-from service import wiring
+from service.wiring import consuming
+from tests.support.second_audit import Tables, Tally, tally
 
-DATABASE, CONSUMER = "sluice", "chaos"
-_TABLES = ("raw_videos", "curation_ledger", "curated_clips")
+CONSUMER = "chaos"
+LEDGER, CURATED = "curation_ledger", "curated_clips"
 # In every three videos one has a clip worth keeping, one is rejected and one cannot be read.
 _TEMPLATES = ("good", "static", "text")
+# What a refusal to go on with a table that is not the one before names as a way out.
+_WAY_OUT = re.compile(r"--accept-[a-z-]+")
 
 _SETTINGS = """\
 [catalog]
@@ -52,46 +56,27 @@ unscored = "pass"
 
 
 @dataclass(frozen=True)
-class Store:
-    """Where tables and videos are.
-
-    Attributes:
-        warehouse: folder or URI.
-        media: folder or URI below which videos land.
-        options: catalog options of whoever looks on; they reach the store itself.
-        service_options: those of the service under test, which may have trouble on its way there.
-    """
-
-    warehouse: str
-    media: str
-    options: dict[str, str] = field(default_factory=dict)
-    service_options: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Truth:
-    """What the tables hold, against what they must hold. Read with pypaimon alone, past the audit that is on trial.
+    """What the tables hold, against what they must hold, by an auditor that shares nothing with the one on trial.
 
     Attributes:
         commits: snapshots of the curated table so far, those of take-overs and rescales included.
-        rows: raw rows.
-        missing: raw rows without a ledger row.
-        duplicated: ledger rows beyond one for each raw row and run.
-        clips_missing: good videos without their clip in the curated table.
-        clips_duplicated: clips beyond one for each good video, and any of another video.
+        tally: rows and clips that are missing, there twice or astray.
+        gaps: snapshots of ledger and curated table that are not there, between the oldest and the newest of each.
     """
 
     commits: int
-    rows: int
-    missing: int
-    duplicated: int
-    clips_missing: int
-    clips_duplicated: int
+    tally: Tally
+    gaps: int
 
     @property
     def is_clean(self) -> bool:
         """Whether all stands there exactly once."""
-        return not (self.missing or self.duplicated or self.clips_missing or self.clips_duplicated)
+        return self.tally.is_clean and not self.gaps
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts."""
+        return {"commits": self.commits, **asdict(self.tally), "gaps": self.gaps}
 
 
 class ServiceUnderTest:
@@ -101,6 +86,9 @@ class ServiceUnderTest:
         root: an empty folder, for settings and logs.
         store: where the tables and videos go.
         pool: ``inline`` or ``ray``.
+        keyed: the raw table has a primary key, and its videos are replaced and deleted, too.
+        outages_seed: trouble on the way to a disk; None leaves the service in peace.
+        seed: of what happens to the raw table.
 
     Attributes:
         num_shards: how many the consumer is divided into.
@@ -110,18 +98,34 @@ class ServiceUnderTest:
         ChildFailedError: the tables could not be made.
     """
 
-    def __init__(self, root: Path, store: Store, pool: str = "inline") -> None:
+    def __init__(
+        self,
+        root: Path,
+        store: Store,
+        pool: str = "inline",
+        *,
+        keyed: bool = False,
+        outages_seed: int | None = None,
+        seed: int = 1,
+    ) -> None:
         self.root = root
         self.store = store
         self.pool = pool
         self.num_shards = 1
         self.num_landed = 0
+        self.raw = KEYED if keyed else TRACKED
+        self._keys = Keys(random.Random(seed))
+        self._landed: set[str] = set()
+        self._forgotten: set[str] = set()
+        self._outages_seed = outages_seed
         self._num_logs = 0
         # One settings file for the service, one for all that must not meet the trouble made for the service.
         self._config, self._quiet_config = root / "sluice.toml", root / "quiet.toml"
         for path, options in ((self._config, store.service_options), (self._quiet_config, store.options)):
-            path.write_text(_settings(store, options))
+            path.write_text(_settings(store, options, keyed))
         self.fork(partial(_write_templates, root)).require("making the sample videos", 120)
+        if keyed:
+            self.fork(partial(raw_tables.make_keyed, store)).require("making the raw table", 120)
         self.command("init").require("sluice init", 120)
 
     def fork(self, work: Callable[[], int | None]) -> Forked:
@@ -134,31 +138,65 @@ class ServiceUnderTest:
         return self.fork(partial(sluice, [*arguments, "--config", str(self._quiet_config)]))
 
     def land(self, count: int) -> Forked:
-        """Start registering ``count`` more videos."""
+        """Start landing ``count`` more videos; in a keyed table some replace others, and others are deleted."""
         folder = f"{self.store.media}/{self.num_landed:06}"
         first, self.num_landed = self.num_landed, self.num_landed + count
-        arguments = ["ingest", folder, "--config", str(self._quiet_config)]
-        return self.fork(partial(_land, self.root, self.store, folder, range(first, first + count), arguments))
+        paths = {index: f"{folder}/{index}.mp4" for index in range(first, first + count)}
+        self._landed |= {self.store.uri(path) for path in paths.values()}
+        register: Callable[[], int | None] = partial(sluice, ["ingest", folder, "--config", str(self._quiet_config)])
+        if self.raw == KEYED:
+            register = partial(raw_tables.change_keyed, self.store, self._keys.changes(list(paths.values())))
+        return self.fork(partial(_land, self.root, self.store, paths, register))
 
-    def run(self, shard: int = 0, on_step: Callable[[str], None] | None = None) -> Forked:
-        """Start `sluice run` for one shard; ``on_step`` is called in it at each step of its commits."""
+    def run(self, shard: int = 0, on_step: Callable[[str], None] | None = None, *, asleep_at: int = 0) -> Forked:
+        """Start `sluice run` for one shard.
+
+        Args:
+            shard: its index.
+            on_step: called in it at each step of its commits.
+            asleep_at: stops itself when it has published for this time, from 1; 0 for never.
+        """
         # A second copy is refused at its start; what is on trial here is that it would do no harm.
         command = ["run", "--no-api", "--take-over", "--pool", self.pool, "--config", str(self._config)]
         command += self._shard(shard)
-        return self.fork(partial(_run, command, on_step))
+        outages = None
+        if self._outages_seed is not None:
+            outages = Outages(self._outages_seed + self._num_logs, self.store.warehouse)
+        return self.fork(partial(_run, command, on_step, asleep_at, outages))
 
     def _shard(self, index: int) -> list[str]:
         return ["--shard", f"{index}/{self.num_shards}"]
 
     def finish(self) -> None:
-        """Run every shard undisturbed to the end of the table.
+        """Run every shard undisturbed to the end of the table, as an operator does who reads what a refusal says.
 
         Raises:
             ChildFailedError: one did not come to its end.
         """
         for index in range(self.num_shards):
             command = ["run", "--until-caught-up", "--pool", self.pool, *self._shard(index)]
-            self.command(*command).require("sluice run --until-caught-up", 600)
+            child = self.command(*command)
+            way_out = _WAY_OUT.search(child.output()) if child.wait(600) else None
+            if way_out is not None:
+                child = self.command(*command, way_out.group())
+            child.require("sluice run --until-caught-up", 600)
+
+    def happen(self, event: str, seed: int) -> None:
+        """Let an event happen to the raw table.
+
+        Raises:
+            ChildFailedError: it could not be made.
+        """
+        before = self._standing()
+        self.fork(partial(raw_tables.happen, self.store, self.raw, event, seed)).require(f"the event {event}", 120)
+        after = self._standing()
+        if event in raw_tables.FORGETFUL:
+            self._forgotten |= {*before.values()} - {*after.values()}
+        self._keys.standing = after
+
+    def _standing(self) -> dict[str, str]:
+        child = self.fork(partial(raw_tables.print_standing, self.store, self.raw))
+        return dict(json.loads(child.require("reading the raw table", 120).splitlines()[-1]))
 
     def audit(self) -> dict[str, Any]:
         """Return what `sluice audit` says."""
@@ -168,11 +206,24 @@ class ServiceUnderTest:
 
     def expire_everything(self) -> Forked:
         """Start burying the consumer's markers below a commit of somebody else, and expiring all but that commit."""
-        return self.fork(partial(_expire, self.store))
+        return self.fork(partial(expire, self.store, LEDGER, CURATED))
 
     def truth(self) -> Truth:
         """Compare the tables with what landed. Forks nothing after this: it has started thread pools."""
-        return _truth(self.store, self.num_landed)
+        tables = Tables(
+            self.store.catalog_options,
+            f"{DATABASE}.{self.raw}",
+            f"{DATABASE}.{LEDGER}",
+            f"{DATABASE}.{CURATED}",
+            CONSUMER,
+            key=("id",) if self.raw == KEYED else (),
+            uri="video" if self.raw == KEYED else "uri",
+        )
+        return Truth(
+            commits=table(self.store, CURATED).snapshot_manager().get_latest_snapshot().id,
+            tally=tally(tables, self._landed, _num_clips, self._forgotten),
+            gaps=sum(snapshot_gaps(self.store, name) for name in (LEDGER, CURATED)),
+        )
 
 
 def strike_at(step: str, occurrence: int, number: signal.Signals) -> Callable[[str], None]:
@@ -189,16 +240,23 @@ def strike_at(step: str, occurrence: int, number: signal.Signals) -> Callable[[s
     return on_step
 
 
-def _settings(store: Store, options: dict[str, str]) -> str:
+def _settings(store: Store, options: dict[str, str], keyed: bool) -> str:
     lines = [f'"{name}" = "{value}"' for name, value in options.items()]
     section = "\n".join(["[catalog.options]", *lines, ""]) if lines else ""
-    return _SETTINGS.format(warehouse=store.warehouse, media=store.media, options=section, consumer=CONSUMER)
+    made = _SETTINGS.format(warehouse=store.warehouse, media=store.media, options=section, consumer=CONSUMER)
+    return made + (raw_tables.KEYED_SETTINGS if keyed else "")
 
 
-def _run(arguments: Sequence[str], on_step: Callable[[str], None] | None) -> int:
-    if on_step is None:
-        return sluice(arguments)
-    with patch.object(wiring, "PaimonSink", partial(PaimonSink, on_step=on_step)):
+def _run(
+    arguments: Sequence[str], on_step: Callable[[str], None] | None, asleep_at: int, outages: Outages | None
+) -> int:
+    with ExitStack() as stack:
+        if on_step is not None:
+            stack.enter_context(patch.object(consuming, "PaimonSink", partial(PaimonSink, on_step=on_step)))
+        if outages is not None:
+            stack.enter_context(outages.installed())
+        if asleep_at:
+            stack.enter_context(asleep_after_publishing(asleep_at))
         return sluice(arguments)
 
 
@@ -212,66 +270,11 @@ def _template(index: int) -> str:
     return _TEMPLATES[index % len(_TEMPLATES)]
 
 
-def _land(root: Path, store: Store, folder: str, indices: range, ingest: Sequence[str]) -> int:
-    for index in indices:
-        _upload(store, root / f"{_template(index)}.mp4", f"{folder}/{index}.mp4")
-    return sluice(ingest)
+def _num_clips(uri: str) -> int:
+    return int(_template(int(uri.rpartition("/")[2].split(".")[0])) == "good")
 
 
-def _upload(store: Store, source: Path, target: str) -> None:
-    if "://" not in target:
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, target)
-        return
-    scheme, _, endpoint = store.options["s3.endpoint"].partition("://")
-    s3 = pafs.S3FileSystem(
-        access_key=store.options["s3.access-key"],
-        secret_key=store.options["s3.secret-key"],
-        region=store.options["s3.region"],
-        scheme=scheme,
-        endpoint_override=endpoint,
-    )
-    with s3.open_output_stream(target.removeprefix("s3://")) as stream:
-        stream.write(source.read_bytes())
-
-
-def _table(store: Store, name: str) -> Any:
-    return CatalogFactory.create({**store.options, "warehouse": store.warehouse}).get_table(f"{DATABASE}.{name}")
-
-
-def _expire(store: Store) -> None:
-    for name in _TABLES[1:]:
-        table = _table(store, name)
-        commit = table.new_batch_write_builder().new_commit()
-        commit.commit([])
-        commit.close()
-        manager = table.snapshot_manager()
-        newest = manager.get_latest_snapshot().id
-        older = (manager.get_snapshot_path(snapshot_id) for snapshot_id in range(newest - 1, 0, -1))
-        retained = list(takewhile(table.file_io.exists, older))
-        # As Paimon's expiry does: from the oldest on, then the hint.
-        for path in reversed(retained):
-            table.file_io.delete(path)
-        table.file_io.overwrite_file_utf8(f"{manager.snapshot_dir}/EARLIEST", str(newest))
-
-
-def _read(store: Store, name: str, *columns: str) -> list[dict[str, Any]]:
-    builder = _table(store, name).new_read_builder().with_projection(list(columns))
-    return list(builder.new_read().to_arrow(builder.new_scan().plan().splits()).to_pylist())
-
-
-def _truth(store: Store, num_landed: int) -> Truth:
-    raw = _read(store, "raw_videos", "_ROW_ID", "uri")
-    good = {row["_ROW_ID"] for row in raw if _template(int(row["uri"].rpartition("/")[2].split(".")[0])) == "good"}
-    ledger = _read(store, "curation_ledger", "source_row_id", "run")
-    runs = Counter((row["source_row_id"], row["run"]) for row in ledger)
-    clips = Counter(row["source_row_id"] for row in _read(store, "curated_clips", "source_row_id"))
-    unregistered = num_landed - len({row["uri"] for row in raw})
-    return Truth(
-        commits=_table(store, "curated_clips").snapshot_manager().get_latest_snapshot().id,
-        rows=len(raw),
-        missing=unregistered + len({row["_ROW_ID"] for row in raw} - {row_id for row_id, _ in runs}),
-        duplicated=len(ledger) - len(runs) + len(raw) - len({row["uri"] for row in raw}),
-        clips_missing=len(good - clips.keys()),
-        clips_duplicated=sum(count - (row_id in good) for row_id, count in clips.items()),
-    )
+def _land(root: Path, store: Store, paths: dict[int, str], register: Callable[[], int | None]) -> int | None:
+    for index, path in paths.items():
+        upload(store, root / f"{_template(index)}.mp4", path)
+    return register()

@@ -30,6 +30,10 @@ class PositionExpiredError(StopError):
     """Snapshots of the source that are still needed have expired; a person has to say how to go on."""
 
 
+class SourceChangedError(StopError):
+    """The source is no longer what the position counts in; a person has to say how to go on."""
+
+
 class FencedError(StopError):
     """A newer copy of this consumer has taken over; this one stops so that nothing is written twice."""
 

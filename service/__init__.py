@@ -1,1 +1,4 @@
-"""Composition root, settings and command line: the top floor."""
+"""The top floor: settings, what puts adapters together, consumers hosted, command line and control plane.
+
+Begin with :mod:`service.cli.run` and :mod:`service.wiring`. May import everything below; engines only through wiring.
+"""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -11,23 +12,31 @@ from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.lag import LagPolicy
 from consumers.loop.reports import RunReport
+from consumers.paimon.maintain.maintainer import TableReport
 from consumers.ports import ControlStore, Observer
 from service import wiring
 from service.api import pages
 from service.api.app import create_app
 from service.api.authenticator import Authenticator
+from service.api.proxies import TrustedProxies
 from service.api.server import ApiServer
 from service.api.services import Services
-from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, TokenStore, load_tokens
+from service.api.sessions import SessionFile, Sessions
+from service.api.tokens import DEFAULT_TOKEN_FILE, Role, load_tokens
 from service.host.hosting import ConsumerView, Host, HostedConsumer
 from service.host.operations import Operations
 from service.host.supervisor import Incarnation, Supervisor
+from service.host.upkeep import Upkeep
 from service.observe.activity import ConsumerActivity, Observers
 from service.observe.events import EventBus
 from service.observe.prober import Probe, Prober
 from service.observe.telemetry import ConsumerTelemetry, Telemetry, TimedSink
 from service.paimon_library import PaimonLibrary
 from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_UPKEEP_GRACE_S = 5.0
 
 
 class ControlPlane:
@@ -58,7 +67,14 @@ class ControlPlane:
         given = {
             role: secret.get_secret_value() for role in Role if (secret := getattr(api.tokens, role.word)) is not None
         }
-        tokens, self.new_tokens = _load_tokens(settings, folder, given)
+        token_file = Path(api.token_file) if api.token_file is not None else folder / DEFAULT_TOKEN_FILE
+        tokens, self.new_tokens = load_tokens(token_file, given)
+        # Tokens that are given are known to all processes of the service, which then know each other's sessions.
+        sessions = (
+            SessionFile(secret="\x1f".join(given.values()))
+            if given
+            else SessionFile(token_file.with_name(token_file.stem + ".sessions.json"))
+        )
         self._telemetry = Telemetry(self._clock)
         self._server = ApiServer(api)
         self._closing.callback(self._server.close)
@@ -83,11 +99,13 @@ class ControlPlane:
             host=self.host,
             operations=self._operations,
             libraries=libraries,
-            auth=Authenticator(tokens, self._clock),
+            auth=Authenticator(tokens, self._clock, Sessions(tokens, self._clock, sessions)),
             version=version("sluice-video-curation"),
             started_at=self._clock.now(),
             secure_cookies=api.tls_key is not None or api.insecure_behind_proxy,
+            proxies=TrustedProxies(api.trusted_proxies),
         )
+        self._upkeep = self._build_upkeep()
         self._app = create_app(
             services,
             allowed_hosts=_names(settings),
@@ -107,6 +125,8 @@ class ControlPlane:
             StoreUnavailableError: the control table did not answer.
         """
         self.host.start()
+        if self._upkeep is not None:
+            self._upkeep.start()
         self._server.start(self._app)
 
     def close(self, drain_timeout_s: float | None = None) -> RunReport | None:
@@ -116,10 +136,33 @@ class ControlPlane:
             drain_timeout_s: longest wait for the videos in flight; None is the settings'.
         """
         if self.host.is_started:
+            if self._upkeep is not None and not self._upkeep.close(_UPKEEP_GRACE_S):
+                _log.warning("maintenance of the tables does not end; what it has begun is completed by a later round")
             self.host.close(self._settings.consumer.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
             self._operations.close()
         self._closing.close()
         return self.host.consumers[self._settings.consumer.id].supervisor.last_report
+
+    def _build_upkeep(self) -> Upkeep | None:
+        settings, own = self._settings, self._settings.maintenance
+        if not own.enabled:
+            return None
+        telemetry = self._telemetry.consumer(settings.consumer.id)
+        telemetry.maintained(0, 0)
+
+        def on_round(reports: Sequence[TableReport]) -> None:
+            telemetry.maintained(
+                sum(report.expired.num_snapshots for report in reports),
+                sum(report.expired.num_bytes + report.orphans.num_bytes for report in reports),
+            )
+
+        return Upkeep(
+            lambda is_stopped: wiring.maintenance(settings, is_stopped),
+            self._clock,
+            own.interval_s,
+            on_round=on_round,
+            on_failure=telemetry.maintenance_failed,
+        )
 
     def _build_host(self, control: ControlStore) -> Host:
         settings, clock = self._settings, self._clock
@@ -210,11 +253,6 @@ def _publisher(telemetry: ConsumerTelemetry) -> Callable[[Probe | None], None]:
         )
 
     return publish
-
-
-def _load_tokens(settings: Settings, folder: Path, given: dict[Role, str]) -> tuple[TokenStore, NewTokens | None]:
-    named = settings.api.token_file
-    return load_tokens(Path(named) if named is not None else folder / DEFAULT_TOKEN_FILE, given)
 
 
 def _check_tls(settings: Settings) -> None:

@@ -10,17 +10,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from consumers.clock import Clock
 from consumers.errors import BadReferenceError, BreakerOpenError, PoolLostError
-from consumers.loop.breaker import Breaker, BreakerPolicy
-from consumers.loop.commit_policy import CommitPolicy
+from consumers.loop.breaker import Breaker
 from consumers.loop.committer import Committer
+from consumers.loop.config import ProcessorConfig
 from consumers.loop.in_flight import EndedCall, InFlight, source_bytes
 from consumers.loop.intake import Intake
 from consumers.loop.reports import Counts, EndReason, Phase, ProcessorStatus, RunReport, SilentObserver
-from consumers.loop.retry import RetryPolicy, StorePatience
+from consumers.loop.retry import StorePatience
 from consumers.members.sharding import share_of
 from consumers.ports import Observer, Sink, Source, WorkerPool
 from schemas.records import (
@@ -34,52 +34,6 @@ from schemas.records import (
 
 # A queue's timeout is limited by the platform; the loop just goes round once more.
 _LONGEST_WAIT_S = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessorConfig:
-    """The bounds of the loop.
-
-    Attributes:
-        commit: when a batch is committed.
-        retry: how patient it is with one video.
-        breaker: when failures are taken for our side's, and intake is held.
-        max_in_flight_videos: videos admitted and not finished; None is what keeps the pool busy (its capacity).
-        max_in_flight_bytes: their sizes plus the clips of finished, uncommitted videos. A single video above it is
-            still admitted, alone.
-        deadline_s: time that a worker may spend on one video.
-        poll_interval_s: time between two looks at an idle source.
-        drain_timeout_s: time that a stop waits for admitted videos, unless the stop names its own.
-        store_base_s: delay after a store's first failure.
-        store_max_s: longest delay between two tries.
-        store_give_up_after_s: an outage longer than this ends the run with :class:`StoreUnavailableError`. A breaker
-            open for so long ends a run that was to end when it has caught up; any other waits.
-
-    Raises:
-        ValueError: a bound makes no sense.
-    """
-
-    commit: CommitPolicy = field(default_factory=CommitPolicy)
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-    max_in_flight_videos: int | None = None
-    max_in_flight_bytes: int = 8 * 2**30
-    deadline_s: float = 3600.0
-    poll_interval_s: float = 1.0
-    drain_timeout_s: float = 60.0
-    store_base_s: float = 0.5
-    store_max_s: float = 30.0
-    store_give_up_after_s: float = 900.0
-
-    def __post_init__(self) -> None:
-        if self.max_in_flight_videos is not None and self.max_in_flight_videos < 1:
-            raise ValueError(f"max_in_flight_videos must be 1 or more: {self.max_in_flight_videos}")
-        for name in ("max_in_flight_bytes", "deadline_s", "poll_interval_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0: {getattr(self, name)}")
-        for name in ("drain_timeout_s", "store_base_s", "store_max_s", "store_give_up_after_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative: {getattr(self, name)}")
 
 
 class Processor:
@@ -188,11 +142,14 @@ class Processor:
             if self._stop_requested:
                 return self._report(EndReason.STOPPED, None, started_s)
             self._collect((self._committer.wake_at_s() or 0.0) - self._clock.monotonic_s())
+        if self._committer.source_table is not None:
+            self._source.resume(self._committer.source_table, self._committer.mark)
         source = share_of(self._source, self._committer.share)
         intake = Intake(source, self._committer.position, self._clock, self._config.poll_interval_s, self._patience())
         while True:
             self._in_flight.submit_due()
             self._admit(intake)
+            self._committer.mark = intake.mark or self._committer.mark
             self._in_flight.probe()
             self._commit_if_due(intake)
             reason = self._end_reason(intake, until_caught_up)

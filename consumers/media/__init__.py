@@ -1,1 +1,4 @@
-"""Reading, decoding and cutting video with PyAV. Nothing here knows of tables or pools."""
+"""Reading, decoding and cutting video with PyAV. Knows of no table and no pool.
+
+Begin with :mod:`consumers.media.decode` and :mod:`consumers.media.cut`.
+"""

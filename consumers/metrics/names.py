@@ -1,4 +1,6 @@
-"""The closed list of metrics. ``docs/metrics.md`` is made from it, and rules and dashboards are checked against it.
+"""The closed list of metrics; those of the stages are in :mod:`consumers.metrics.stage_names`.
+
+``docs/metrics.md`` is made from it, and rules and dashboards are checked against it.
 
 Conventions: prefix ``sluice_``, base units (seconds, bytes), ``_total`` on counters, points in time as Unix timestamps
 rather than "time since" (an exporter that hangs then shows a growing age, not a frozen one). Labels are bounded:
@@ -7,25 +9,19 @@ rather than "time since" (an exporter that hangs then shows a growing age, not a
 
 from __future__ import annotations
 
-from consumers.metrics import buckets
+from typing import get_args
+
+from consumers.metrics import buckets, stage_names
 from consumers.metrics.types import (
     DESIRED_STATES,
-    FILTER_REASONS,
-    MODEL_STAGES,
     STATES,
     VERDICTS,
     CommitResult,
+    Group,
     Metric,
+    each,
 )
 from schemas.records import Stage, VideoStatus
-
-
-def _each(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    return tuple((value,) for value in values)
-
-
-_STAGES = _each(tuple(Stage))
-_MODELS = _each(MODEL_STAGES)
 
 # Lag and position: set by the lag prober, on its own clock, also while the consumer is paused or dead.
 LAG_RECORDS = Metric(
@@ -103,7 +99,7 @@ CONSUMER_STATE = Metric(
     "1 for the state that the consumer is observed in, 0 for the others.",
     "State",
     ("consumer", "state"),
-    values=_each(STATES),
+    values=each(STATES),
 )
 CONSUMER_DESIRED_STATE = Metric(
     "sluice_consumer_desired_state",
@@ -111,7 +107,7 @@ CONSUMER_DESIRED_STATE = Metric(
     "1 for the state that was asked for, 0 for the others.",
     "State",
     ("consumer", "state"),
-    values=_each(DESIRED_STATES),
+    values=each(DESIRED_STATES),
 )
 CONSUMER_VERDICT = Metric(
     "sluice_consumer_verdict",
@@ -119,7 +115,7 @@ CONSUMER_VERDICT = Metric(
     "1 for the verdict on the consumer, 0 for the others.",
     "State",
     ("consumer", "verdict"),
-    values=_each(VERDICTS),
+    values=each(VERDICTS),
 )
 CONSUMER_STATE_TIMESTAMP = Metric(
     "sluice_consumer_state_timestamp_seconds",
@@ -160,7 +156,7 @@ VIDEOS_FINISHED = Metric(
     "Volume",
     ("consumer", "status"),
     unit="videos",
-    values=_each(tuple(VideoStatus)),
+    values=each(tuple(VideoStatus)),
 )
 VIDEOS_COMMITTED = Metric(
     "sluice_videos_committed_total",
@@ -217,119 +213,6 @@ END_TO_END_SECONDS = Metric(
     buckets=buckets.LATENCY_S,
 )
 
-# Stages: workers return timings, the service exports them.
-STAGE_ITEMS_IN = Metric(
-    "sluice_stage_items_in_total",
-    "counter",
-    "Items that a stage was given: videos up to scene segmentation, clips after it.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="items",
-    values=_STAGES,
-)
-STAGE_ITEMS_OUT = Metric(
-    "sluice_stage_items_out_total",
-    "counter",
-    "Items that a stage passed on.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="items",
-    values=_STAGES,
-)
-CLIPS_REJECTED = Metric(
-    "sluice_clips_rejected_total",
-    "counter",
-    "Clips rejected, by the stage that did it and its reason.",
-    "Stages",
-    ("consumer", "stage", "reason"),
-    unit="clips",
-    values=tuple((stage.value, reason) for stage, reason in FILTER_REASONS),
-)
-STAGE_DURATION_SECONDS = Metric(
-    "sluice_stage_duration_seconds",
-    "histogram",
-    "Wall time of one stage on one video.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="seconds",
-    buckets=buckets.STAGE_S,
-    values=_STAGES,
-)
-STAGE_CPU_SECONDS = Metric(
-    "sluice_stage_cpu_seconds_total",
-    "counter",
-    "CPU time of a stage.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="seconds",
-    values=_STAGES,
-)
-DECODED_VIDEOS = Metric(
-    "sluice_decoded_videos_total",
-    "counter",
-    "Videos by what decoded them; one that NVDEC gave up counts for the CPU.",
-    "Stages",
-    ("consumer", "decoder"),
-    unit="videos",
-    values=(("cpu",), ("nvdec",)),
-    exploration_only=True,
-)
-DECODE_COST_RATIO = Metric(
-    "sluice_decode_cost_ratio",
-    "histogram",
-    "CPU seconds of decoding per second of video, one observation per video.",
-    "Stages",
-    unit="ratio",
-    buckets=buckets.COST_RATIOS,
-)
-STAGE_QUEUE_DEPTH = Metric(
-    "sluice_stage_queue_depth",
-    "gauge",
-    "Items that wait for a stage: videos that no worker has taken at scene_segmentation, clips at a model stage.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="items",
-    values=_STAGES,
-)
-STAGE_QUEUE_WAIT_SECONDS = Metric(
-    "sluice_stage_queue_wait_seconds",
-    "histogram",
-    "Time that a clip waited for a model: transport, linger and the batches before its own.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="seconds",
-    buckets=buckets.WAIT_S,
-    values=_MODELS,
-)
-STAGE_BATCH_SIZE = Metric(
-    "sluice_stage_batch_size",
-    "histogram",
-    "Clips in the batch that a clip was in, in a model stage; one observation per clip.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="items",
-    buckets=buckets.BATCH_SIZES,
-    values=_MODELS,
-)
-GPU_BUSY_SECONDS = Metric(
-    "sluice_gpu_busy_seconds_total",
-    "counter",
-    "Time that GPUs spent on a model stage; stays 0 on CPUs.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="seconds",
-    values=_MODELS,
-)
-GPU_REPLICAS = Metric(
-    "sluice_gpu_replicas",
-    "gauge",
-    "Replicas of a model stage that hold a GPU or a fraction of one.",
-    "Stages",
-    ("consumer", "stage"),
-    unit="replicas",
-    values=_MODELS,
-)
-
 # Commits.
 COMMITS = Metric(
     "sluice_commits_total",
@@ -338,7 +221,7 @@ COMMITS = Metric(
     "Commits",
     ("consumer", "result"),
     unit="commits",
-    values=_each(tuple(CommitResult)),
+    values=each(tuple(CommitResult)),
 )
 COMMIT_DURATION_SECONDS = Metric(
     "sluice_commit_duration_seconds",
@@ -362,6 +245,39 @@ LAST_COMMIT_TIMESTAMP = Metric(
     "When the last commit became durable; 0 before the first one of this process.",
     "Commits",
     unit="Unix time",
+)
+MAINTENANCE_TIMESTAMP = Metric(
+    "sluice_maintenance_timestamp_seconds",
+    "gauge",
+    "When a round of maintenance of the tables last ended well; the start of the service before the first. Absent "
+    "where another engine maintains them.",
+    "Commits",
+    unit="Unix time",
+    starts_at_zero=False,
+)
+MAINTENANCE_FAILURES = Metric(
+    "sluice_maintenance_failures_total",
+    "counter",
+    "Rounds of maintenance that failed; the next one tries again.",
+    "Commits",
+    unit="rounds",
+    exploration_only=True,
+)
+SNAPSHOTS_EXPIRED = Metric(
+    "sluice_snapshots_expired_total",
+    "counter",
+    "Snapshots of ledger, curated and control table that maintenance has expired.",
+    "Commits",
+    unit="snapshots",
+    exploration_only=True,
+)
+MAINTENANCE_DELETED_BYTES = Metric(
+    "sluice_maintenance_deleted_bytes_total",
+    "counter",
+    "Bytes of files that maintenance has deleted: what expired snapshots alone used, and orphans.",
+    "Commits",
+    unit="bytes",
+    exploration_only=True,
 )
 COMMIT_SEQUENCE = Metric(
     "sluice_commit_sequence",
@@ -414,7 +330,13 @@ BUILD_INFO = Metric(
     starts_at_zero=False,
 )
 
-METRICS: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+_GROUPS: tuple[str, ...] = get_args(Group)
+METRICS: tuple[Metric, ...] = tuple(
+    sorted(
+        (value for value in (*globals().values(), *vars(stage_names).values()) if isinstance(value, Metric)),
+        key=lambda metric: _GROUPS.index(metric.group),
+    )
+)
 """Every metric, in the order of the reference."""
 
 FOREIGN = {

@@ -84,3 +84,8 @@ class Metric:
     values: tuple[tuple[str, ...], ...] = field(default=((),))
     starts_at_zero: bool = True
     exploration_only: bool = False
+
+
+def each(values: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """Return ``values`` as :attr:`Metric.values` of a metric with one further label."""
+    return tuple((value,) for value in values)

@@ -1,1 +1,4 @@
-"""Everything that touches pypaimon: the source, the sink, the tables and the commit protocol."""
+"""Everything that touches pypaimon; here stands what its rooms share: catalog, tables, scans, snapshots, wishes.
+
+Begin with :mod:`consumers.paimon.tables`, then the rooms: ``landing``, ``source``, ``commit``, ``reading``, ``stores``.
+"""

@@ -14,6 +14,7 @@ from pypaimon import CatalogFactory
 from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
 
 from consumers.errors import ConfigurationError, SluiceError, StoreUnavailableError
+from consumers.paimon import physical_row_ids
 from consumers.paimon.stores.rest import is_rest, open_rest
 from consumers.paimon.stores.s3 import check_bucket, is_s3
 from consumers.paimon.stores.s3_file_io import lean
@@ -77,6 +78,7 @@ def open_catalog(config: CatalogConfig, *, create: bool = False) -> Any:
         ConfigurationError: no warehouse is set, or it is missing or unreadable.
         StoreUnavailableError: the object store or the REST catalog did not answer.
     """
+    physical_row_ids.install()
     if not config.warehouse:
         raise ConfigurationError("no warehouse is set: give its path or URI as the catalog option 'warehouse'")
     if is_rest(config.options):

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pypaimon.manifest.manifest_list_manager import ManifestListManager
 
+from consumers.errors import SourceChangedError
 from schemas.positions import OffsetRange
 
 ROW_ID = "_ROW_ID"
@@ -54,7 +57,7 @@ def stream(
 
 @dataclass(frozen=True, slots=True)
 class FileSpan:
-    """The row ids that a data file holds, and when it was written."""
+    """The range in which the row ids of a data file lie, and when it was written."""
 
     rows: OffsetRange
     created_at: datetime
@@ -86,6 +89,8 @@ class RangeReader:
         self._table = table.copy({"parquet.filter.columnindex.enabled": "false"}) if whole_files else table
         self._columns = [ROW_ID, SEQUENCE_NUMBER, *columns]
         self._lists = ManifestListManager(table)
+        # Of files whose rows carry their ids themselves, in any order: which there are at most, once read.
+        self._bounds: dict[str, OffsetRange] = {}
         self._snapshot: Any | None = None
         self._window = OffsetRange(0, 1)
         self._manifests: list[Any] = []
@@ -109,6 +114,9 @@ class RangeReader:
             wanted: the range of row ids.
             most_rows: read further, up to this many row ids and the window's end, where ``wanted`` is a small part of
                 a large file: pypaimon decodes a file from its start whatever part of it is asked for.
+
+        Raises:
+            SourceChangedError: a file holds rows without an id.
         """
         builder, splits = self._plan(wanted)
         read = wanted
@@ -122,7 +130,7 @@ class RangeReader:
         if not splits:
             return RangeRows(read, pa.table({ROW_ID: pa.array([], pa.int64())}), ())
         rows = builder.new_read().to_arrow_batch_reader(splits).read_all()
-        return RangeRows(read, rows.sort_by(ROW_ID), _files(splits))
+        return RangeRows(read, rows.sort_by(ROW_ID), tuple(self._files(splits)))
 
     def _plan(self, wanted: OffsetRange) -> tuple[Any, list[Any]]:
         builder = self._table.new_read_builder().with_projection(self._columns)
@@ -131,7 +139,42 @@ class RangeReader:
         scan = builder.new_scan()
         overlapping = [manifest for manifest in self._manifests if _may_hold(manifest, wanted)]
         scan.file_scanner.manifest_scanner = lambda: (overlapping, self._snapshot)
-        return builder, scan.plan().splits()
+        splits = scan.plan().splits()
+        if self._table.options.data_evolution_enabled():
+            return builder, splits
+        # pypaimon looks at row ids of files only where the columns of a row may be in several.
+        near = (split.filter_file(partial(self._is_near, wanted, split)) for split in splits)
+        return builder, [split for split in near if split is not None]
+
+    def _is_near(self, wanted: OffsetRange, split: Any, file: Any) -> bool:
+        bounds = self._bounds_of(split, file)
+        return bounds.start < wanted.end and wanted.start < bounds.end
+
+    def _bounds_of(self, split: Any, file: Any) -> OffsetRange:
+        """Return the range in which the row ids of ``file`` lie; reads them, once, where only its rows tell."""
+        if file.first_row_id is not None:
+            return OffsetRange(file.first_row_id, file.first_row_id + file.row_count)
+        known = self._bounds.get(file.file_name)
+        if known is None:
+            alone = [split.filter_file(lambda other: other.file_name == file.file_name)]
+            builder = self._table.new_read_builder().with_projection([ROW_ID])
+            ids = builder.new_read().to_arrow_batch_reader(alone).read_all().column(ROW_ID)
+            if ids.null_count:
+                raise SourceChangedError(
+                    f"table {self._table.identifier.get_full_name()}: {ids.null_count} of {file.row_count} rows of "
+                    f"file {file.file_name} have no row id, so that nobody can tell whether they were read; roll the "
+                    "table back to before the compaction that wrote it, or write these rows anew and delete the old"
+                )
+            least, greatest = pc.min_max(ids).values()
+            known = OffsetRange(least.as_py(), greatest.as_py() + 1) if len(ids) else OffsetRange(0, 1)
+            self._bounds[file.file_name] = known
+        return known
+
+    def _files(self, splits: Sequence[Any]) -> Iterator[FileSpan]:
+        for split in splits:
+            for file in split.files:
+                if file.row_count:
+                    yield _span(file, self._bounds_of(split, file))
 
 
 def files_of_partition(table: Any, snapshot: Any, column: str, value: str) -> tuple[FileSpan, ...]:
@@ -142,20 +185,12 @@ def files_of_partition(table: Any, snapshot: Any, column: str, value: str) -> tu
     builder = table.copy({"scan.snapshot-id": str(snapshot.id)}).new_read_builder()
     builder = builder.with_partition_filter(builder.new_predicate_builder().equal(column, value))
     splits = builder.new_scan().plan().splits()
-    return tuple(_span(file) for split in splits for file in split.files if not file.file_name.endswith(".blob"))
+    files = (file for split in splits for file in split.files if not file.file_name.endswith(".blob"))
+    return tuple(_span(file, OffsetRange(file.first_row_id, file.first_row_id + file.row_count)) for file in files)
 
 
-def _files(splits: Sequence[Any]) -> tuple[FileSpan, ...]:
-    return tuple(
-        _span(file) for split in splits for file in split.files if file.first_row_id is not None and file.row_count
-    )
-
-
-def _span(file: Any) -> FileSpan:
-    return FileSpan(
-        OffsetRange(file.first_row_id, file.first_row_id + file.row_count),
-        datetime.fromtimestamp(file.creation_time_epoch_millis() / 1000, UTC),
-    )
+def _span(file: Any, rows: OffsetRange) -> FileSpan:
+    return FileSpan(rows, datetime.fromtimestamp(file.creation_time_epoch_millis() / 1000, UTC))
 
 
 def _includes(outer: OffsetRange, inner: OffsetRange) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from consumers.clock import Deadline
@@ -14,6 +15,40 @@ from schemas.records import AESTHETIC_SCORE, NSFW_PROBABILITY, Caption, Score, S
 
 _DECIMALS: Final = 4
 """The last bits of float32 depend on the other clips in the batch, and a retry should give the same row."""
+
+
+class _FrameScores:
+    """A model's scores of a clip's frames as one score of the clip.
+
+    Args:
+        stage: whose.
+        params: reduction and mode.
+        model: a score per frame.
+        model_params: which model it is.
+        deadline: of the video.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        params: NsfwParams | AestheticParams,
+        model: ClipModel[list[float]],
+        model_params: NsfwModelParams | AestheticModelParams,
+        deadline: Deadline,
+    ) -> None:
+        self._stage = stage
+        self._params = params
+        self._model = model
+        self._identity = identity(model_params)
+        self._deadline = deadline
+
+    def judge(self, clip: ClipEvidence, name: str, method: str, reason: Callable[[float], str | None]) -> StageResult:
+        """Return the score ``name``, and what ``reason`` says of it where the stage filters."""
+        answer = self._model.ask([frame.rgb for frame in clip.frames], self._deadline)
+        value = round(reduce_scores(answer.value, self._params.reduce, self._stage), _DECIMALS)
+        score = Score(self._stage, name, value, f"{method}/{self._params.reduce}", *self._identity)
+        found = reason(value) if self._params.mode is FilterMode.FILTER else None
+        return StageResult((score,), found, None, answer.call, answer.cpu_s)
 
 
 class NsfwModelFilter:
@@ -34,17 +69,14 @@ class NsfwModelFilter:
         self, params: NsfwParams, model: ClipModel[list[float]], model_params: NsfwModelParams, deadline: Deadline
     ) -> None:
         self._params = params
-        self._model = model
-        self._identity = identity(model_params)
-        self._deadline = deadline
+        self._scores = _FrameScores(self.stage, params, model, model_params, deadline)
 
     def judge(self, clip: ClipEvidence) -> StageResult:
         """Return the probability and whether it is low enough."""
-        answer = self._model.ask([frame.rgb for frame in clip.frames], self._deadline)
-        value = round(reduce_scores(answer.value, self._params.reduce, self.stage), _DECIMALS)
-        score = Score(self.stage, NSFW_PROBABILITY, value, f"softmax/{self._params.reduce}", *self._identity)
-        rejected = self._params.mode is FilterMode.FILTER and value > self._params.max_score
-        return StageResult((score,), "nsfw_above_max" if rejected else None, None, answer.call, answer.cpu_s)
+        return self._scores.judge(clip, NSFW_PROBABILITY, "softmax", self._reason)
+
+    def _reason(self, value: float) -> str | None:
+        return "nsfw_above_max" if value > self._params.max_score else None
 
 
 class AestheticModelFilter:
@@ -70,17 +102,11 @@ class AestheticModelFilter:
         deadline: Deadline,
     ) -> None:
         self._params = params
-        self._model = model
-        self._identity = identity(model_params)
-        self._deadline = deadline
+        self._scores = _FrameScores(self.stage, params, model, model_params, deadline)
 
     def judge(self, clip: ClipEvidence) -> StageResult:
         """Return the score and whether it lies within the bounds."""
-        answer = self._model.ask([frame.rgb for frame in clip.frames], self._deadline)
-        value = round(reduce_scores(answer.value, self._params.reduce, self.stage), _DECIMALS)
-        score = Score(self.stage, AESTHETIC_SCORE, value, f"rating/{self._params.reduce}", *self._identity)
-        reason = self._reason(value) if self._params.mode is FilterMode.FILTER else None
-        return StageResult((score,), reason, None, answer.call, answer.cpu_s)
+        return self._scores.judge(clip, AESTHETIC_SCORE, "rating", self._reason)
 
     def _reason(self, value: float) -> str | None:
         if value < self._params.min_score:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import threading
 from collections import OrderedDict, deque
 from dataclasses import dataclass
@@ -10,9 +9,8 @@ from datetime import UTC, datetime
 
 from consumers.clock import Clock
 from service.api.problems import ApiError
-from service.api.tokens import MIN_TOKEN_LENGTH, Role, Token, TokenStore, is_well_formed
-
-SESSION_S = 12 * 3600
+from service.api.sessions import Sessions
+from service.api.tokens import MIN_TOKEN_LENGTH, Role, TokenStore, digest_of, is_well_formed
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,73 +24,91 @@ class Principal:
 
 
 class FailureLimiter:
-    """Refuses callers that keep failing.
+    """Refuses who keeps failing: an address with one wrong token soon, an address with many a little later.
+
+    Several callers may share an address behind a proxy or a NAT: one whose token is old does not stop the others.
 
     Args:
         clock: time.
-        max_failures: failures within ``window_s`` after which an address is refused.
+        max_failures: failures within ``window_s`` after which a token is refused from an address.
+        max_failures_in_all: failures of an address within ``window_s`` after which any unknown token is.
         window_s: in seconds.
-        max_addresses: addresses remembered; the longest silent is forgotten first.
+        max_remembered: addresses and tokens remembered; the longest silent is forgotten first.
     """
 
     def __init__(
-        self, clock: Clock, *, max_failures: int = 10, window_s: float = 60.0, max_addresses: int = 10_000
+        self,
+        clock: Clock,
+        *,
+        max_failures: int = 10,
+        max_failures_in_all: int = 100,
+        window_s: float = 60.0,
+        max_remembered: int = 10_000,
     ) -> None:
         self._clock = clock
         self._max_failures = max_failures
+        self._max_failures_in_all = max_failures_in_all
         self._window_s = window_s
-        self._max_addresses = max_addresses
+        self._max_remembered = max_remembered
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def check(self, address: str) -> None:
-        """Return if ``address`` may try.
+    def failed(self, address: str, token: str) -> None:
+        """Note a failure with ``token``.
 
         Raises:
-            ApiError: it has failed too often.
+            ApiError: there have been too many before this one.
         """
         now_s = self._clock.monotonic_s()
         with self._lock:
-            failures = self._failures.get(address)
-            if failures is None:
-                return
-            while failures and failures[0] <= now_s - self._window_s:
-                failures.popleft()
-            if len(failures) < self._max_failures:
-                return
-            wait_s = int(failures[0] + self._window_s - now_s) + 1
-        raise ApiError(
-            429,
-            "too-many-failures",
-            "Too many failed attempts",
-            f"{self._max_failures} attempts from {address} have failed; try again in {wait_s} s",
-            headers={"Retry-After": str(wait_s)},
-        )
+            waits = [
+                self._note(f"{address} {digest_of(token)[:16]}", self._max_failures, now_s),
+                self._note(address, self._max_failures_in_all, now_s),
+            ]
+        if wait_s := int(max(waits)):
+            raise ApiError(
+                429,
+                "too-many-failures",
+                "Too many failed attempts",
+                f"too many attempts from {address} have failed; try again in {wait_s} s, or now with a token that is "
+                "known",
+                headers={"Retry-After": str(wait_s)},
+            )
 
-    def failed(self, address: str) -> None:
-        """Note a failure."""
-        with self._lock:
-            failures = self._failures.setdefault(address, deque(maxlen=self._max_failures))
-            failures.append(self._clock.monotonic_s())
-            self._failures.move_to_end(address)
-            if len(self._failures) > self._max_addresses:
-                self._failures.popitem(last=False)
+    def _note(self, key: str, max_failures: int, now_s: float) -> float:
+        """Return the seconds until the next attempt is looked at, 0 where this one is, and was noted."""
+        failures = self._failures.setdefault(key, deque(maxlen=max_failures))
+        self._failures.move_to_end(key)
+        if len(self._failures) > self._max_remembered:
+            self._failures.popitem(last=False)
+        while failures and failures[0] <= now_s - self._window_s:
+            failures.popleft()
+        if len(failures) >= max_failures:
+            return failures[0] + self._window_s - now_s + 1
+        failures.append(now_s)
+        return 0.0
 
 
 class Authenticator:
     """Tells who is asking.
 
-    A session is a signed cookie ``name.expiry.signature``: it needs no store and survives a restart of the service.
-
     Args:
         tokens: what is known.
         clock: time.
+        sessions: of the page; without, they live as long as this object.
         limiter: refuses callers that keep failing.
     """
 
-    def __init__(self, tokens: TokenStore, clock: Clock, limiter: FailureLimiter | None = None) -> None:
+    def __init__(
+        self,
+        tokens: TokenStore,
+        clock: Clock,
+        sessions: Sessions | None = None,
+        limiter: FailureLimiter | None = None,
+    ) -> None:
         self._tokens = tokens
         self._clock = clock
+        self._sessions = sessions or Sessions(tokens, clock)
         self._limiter = limiter or FailureLimiter(clock)
 
     def by_token(self, presented: str, origin: str) -> Principal:
@@ -101,10 +117,10 @@ class Authenticator:
         Raises:
             ApiError: it is unknown or has expired, or the caller has failed too often.
         """
-        self._limiter.check(origin)
+        # First whether it is known: others that fail from the same address are no reason to refuse it.
         token = self._tokens.find(presented)
         if token is None:
-            self._limiter.failed(origin)
+            self._limiter.failed(origin, presented)
             if not is_well_formed(presented):
                 raise unauthorized(
                     "token-malformed",
@@ -126,33 +142,22 @@ class Authenticator:
         Raises:
             ApiError: it is not one, or has ended.
         """
-        token = self._token_of(cookie)
+        token = self._sessions.token_of(cookie)
         if token is None:
             raise unauthorized("session-ended", "the session has ended; log in again")
-        return Principal(token.name, token.role, origin, self._sign("csrf:" + cookie))
+        return Principal(token.name, token.role, origin, self._sessions.csrf_token(cookie))
 
     def new_session(self, principal: Principal) -> str:
         """Return the value of a cookie for ``principal``."""
-        claim = f"{principal.actor}.{int(self._clock.now().timestamp()) + SESSION_S}"
-        return f"{claim}.{self._sign('session:' + claim)}"
+        return self._sessions.begin(principal.actor)
+
+    def end_session(self, cookie: str) -> None:
+        """Let the cookie be nobody's from now on."""
+        self._sessions.end(cookie)
 
     def csrf_token(self, cookie: str) -> str:
         """Return what requests with ``cookie`` have to carry in the header to change something."""
-        return self._sign("csrf:" + cookie)
-
-    def _token_of(self, cookie: str) -> Token | None:
-        claim, _, signature = cookie.rpartition(".")
-        name, _, expiry = claim.rpartition(".")
-        if not hmac.compare_digest(self._sign("session:" + claim).encode(), signature.encode()):
-            return None
-        now = self._clock.now()
-        token = self._tokens.named(name)
-        if int(expiry) <= now.timestamp() or token is None or token.has_expired(now):
-            return None
-        return token
-
-    def _sign(self, text: str) -> str:
-        return hmac.new(self._tokens.session_key, text.encode(), "sha256").hexdigest()
+        return self._sessions.csrf_token(cookie)
 
 
 def _utc(at: datetime | None) -> str:

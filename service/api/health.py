@@ -1,4 +1,7 @@
-"""Probes for an orchestrator. Without authentication, and without a word more than they need."""
+"""Probes for an orchestrator. Without authentication, and without a word more than they need.
+
+Coroutines that read what others keep up to date: no thread and no store is asked, however busy those are.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/livez", responses=declared(503))
-def live(services: ServicesDep) -> HealthOut:
+async def live(services: ServicesDep) -> HealthOut:
     """The loop beats. Depends on nothing outside this process: a store that is down is no reason to be killed."""
     if not services.host.is_alive:
         raise _unhealthy("not-alive", "a thread of the service has ended or hangs; restart the process")
@@ -20,7 +23,7 @@ def live(services: ServicesDep) -> HealthOut:
 
 
 @router.get("/readyz", responses=declared(503))
-def ready(services: ServicesDep) -> HealthOut:
+async def ready(services: ServicesDep) -> HealthOut:
     """The tables answer, so that what this API says is current."""
     if not services.host.is_started:
         raise _unhealthy("not-ready", "the service is starting")
@@ -32,7 +35,7 @@ def ready(services: ServicesDep) -> HealthOut:
 
 
 @router.get("/startupz", responses=declared(503))
-def started(services: ServicesDep) -> HealthOut:
+async def started(services: ServicesDep) -> HealthOut:
     """The service has started."""
     if not services.host.is_started:
         raise _unhealthy("not-started", "the service is starting")
@@ -40,7 +43,7 @@ def started(services: ServicesDep) -> HealthOut:
 
 
 @router.get("/version")
-def version(services: ServicesDep) -> VersionOut:
+async def version(services: ServicesDep) -> VersionOut:
     """What runs, and since when."""
     return VersionOut(version=services.version, started_at=services.started_at)
 

@@ -16,11 +16,12 @@ from schemas.api_types import ConsumerId, RowId
 from schemas.profile import Profile
 from service.api import charts, consumers, positions, security, show, videos
 from service.api.assets import assets, render
-from service.api.authenticator import SESSION_S, Principal
+from service.api.authenticator import Principal
 from service.api.clip_facts import clip_facts
 from service.api.problems import ApiError
 from service.api.security import authenticated, origin_of
 from service.api.services import ConsumerDep, Services, ServicesDep, get_services, named_consumer, services_of
+from service.api.sessions import SESSION_S
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host.hosting import HostedConsumer
@@ -213,7 +214,10 @@ def _add_session(router: APIRouter) -> None:
 
     @router.post("/login")
     async def log_in(request: Request, services: ServicesDep) -> Response:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        try:
+            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=10)
+        except ValueError as error:
+            raise ApiError(400, "form-malformed", "This is not the login's form", f"{error}; use the form") from error
         target = _own_path(form.get("next", ["/"])[0])
         try:
             principal = services.auth.by_token(form.get("token", [""])[0].strip(), origin_of(request))
@@ -232,8 +236,11 @@ def _add_session(router: APIRouter) -> None:
         return response
 
     @router.post("/logout")
-    async def log_out() -> Response:
+    async def log_out(request: Request, services: ServicesDep) -> Response:
         response = RedirectResponse("/login", 303)
+        cookie = request.cookies.get(security.COOKIE)
+        if cookie is not None:
+            services.auth.end_session(cookie)
         response.delete_cookie(security.COOKIE, httponly=True, samesite="strict")
         return response
 

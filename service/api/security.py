@@ -12,7 +12,7 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 
 from service.api.authenticator import Principal, unauthorized
 from service.api.problems import ApiError
-from service.api.services import Services, get_services
+from service.api.services import Services, get_services, services_of
 from service.api.tokens import Role
 
 COOKIE = "sluice_session"
@@ -24,8 +24,9 @@ _cookie = APIKeyCookie(name=COOKIE, auto_error=False, description="The page's se
 
 
 def origin_of(request: Request) -> str:
-    """Return the caller's network address."""
-    return request.client.host if request.client is not None else "unknown"
+    """Return the caller's network address, as far as named proxies may tell it."""
+    peer = request.client.host if request.client is not None else "unknown"
+    return services_of(request).proxies.origin(peer, request.headers.getlist("x-forwarded-for"))
 
 
 async def authenticated(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 from types import TracebackType
@@ -10,7 +11,10 @@ import uvicorn
 from fastapi import FastAPI
 
 from consumers.errors import ConfigurationError
+from service.api.connections import ConnectionLimits, bounded_protocol, descriptors_for
 from service.settings import ApiSettings
+
+_MAX_HEADER_BYTES = 64 * 1024
 
 
 class ApiServer:
@@ -18,13 +22,15 @@ class ApiServer:
 
     Args:
         api: where to listen.
+        protocol: how connections are held to bounds; None is by the settings.
 
     Raises:
         ConfigurationError: the address cannot be listened on.
     """
 
-    def __init__(self, api: ApiSettings) -> None:
+    def __init__(self, api: ApiSettings, protocol: type[asyncio.Protocol] | None = None) -> None:
         self._api = api
+        self._protocol = protocol or bounded_protocol(ConnectionLimits(descriptors_for(api.max_connections)))
         family = socket.AF_INET6 if ":" in api.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,7 +62,9 @@ class ApiServer:
                 access_log=False,
                 server_header=False,
                 ws="none",
-                # A forwarded address is anyone's claim; what is behind a proxy shows the proxy's.
+                http=self._protocol,
+                h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+                # A forwarded address is anyone's claim; those of named proxies are read in security.py.
                 proxy_headers=False,
                 timeout_graceful_shutdown=3,
                 ssl_certfile=self._api.tls_certificate,

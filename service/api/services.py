@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, cast
 
@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from schemas.api_types import ConsumerId
 from service.api.authenticator import Authenticator
 from service.api.problems import unknown_consumer
+from service.api.proxies import TrustedProxies
 from service.host.hosting import Host, HostedConsumer
 from service.host.operations import Operations
 from service.library import Library
@@ -30,6 +31,7 @@ class Services:
         started_at: when the service started.
         heartbeat_s: silence after which the event stream says that it is alive.
         secure_cookies: whether the page is reached by TLS only.
+        proxies: whose word on a caller's address counts.
     """
 
     host: Host
@@ -40,6 +42,7 @@ class Services:
     started_at: datetime
     heartbeat_s: float = 15.0
     secure_cookies: bool = False
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
     def library_of(self, consumer: HostedConsumer) -> Library:
         """Return what the tables say of a consumer."""

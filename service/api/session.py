@@ -8,9 +8,9 @@ from fastapi import APIRouter, Cookie, Request, Response
 
 from schemas.api import LoginIn, SessionOut
 from service.api import security
-from service.api.authenticator import SESSION_S
 from service.api.problems import declared
 from service.api.services import ServicesDep
+from service.api.sessions import SESSION_S
 
 router = APIRouter(prefix="/api/v1", tags=["session"], responses=declared(401, 403, 429))
 
@@ -38,7 +38,12 @@ def who_am_i(who: security.Reader) -> SessionOut:
 
 
 @router.delete("/session", status_code=204)
-def log_out(response: Response, sluice_session: Annotated[str | None, Cookie(include_in_schema=False)] = None) -> None:
-    """Forget the cookie."""
+def log_out(
+    services: ServicesDep,
+    response: Response,
+    sluice_session: Annotated[str | None, Cookie(include_in_schema=False)] = None,
+) -> None:
+    """End the session: the cookie is nobody's from now on, wherever a copy of it is."""
     if sluice_session is not None:
+        services.auth.end_session(sluice_session)
         response.delete_cookie(security.COOKIE, httponly=True, samesite="strict")

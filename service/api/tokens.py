@@ -71,9 +71,6 @@ class TokenStore:
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tuple(tokens)
-        joined = "".join(sorted(token.digest for token in tokens))
-        # Sessions end when any token is exchanged, and outlive a restart of the service.
-        self.session_key = hashlib.sha256(b"sluice-session" + joined.encode()).digest()
 
     def find(self, presented: str) -> Token | None:
         """Return the token that was presented, expired or not; every known one is compared, in constant time."""
@@ -144,7 +141,7 @@ def _make(file: Path) -> NewTokens:
         *(f"{role.word} {token}" for role, token in tokens.items()),
     ]
     try:
-        _write_privately(handout, "\n".join(lines) + "\n")
+        write_privately(handout, "\n".join(lines) + "\n")
     except OSError as error:
         raise _unwritable(file, error) from error
     _write(file, [Token(role.word, role, digest_of(token)) for role, token in tokens.items()])
@@ -160,7 +157,7 @@ def _write(file: Path, tokens: Sequence[Token]) -> None:
     ]
     partial = file.with_name(f".{file.name}.partial")
     try:
-        _write_privately(partial, json.dumps({"tokens": items}, indent=2) + "\n")
+        write_privately(partial, json.dumps({"tokens": items}, indent=2) + "\n")
         partial.replace(file)
     except OSError as error:
         raise _unwritable(file, error) from error
@@ -173,7 +170,8 @@ def _unwritable(file: Path, error: OSError) -> ConfigurationError:
     )
 
 
-def _write_privately(path: Path, text: str) -> None:
+def write_privately(path: Path, text: str) -> None:
+    """Write a file that only its owner can read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     os.fchmod(descriptor, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:

@@ -1,1 +1,1 @@
-"""The `sluice` command."""
+"""The ``sluice`` command, one file per command. Begin with :mod:`service.cli.main`. Prints; decides nothing."""

@@ -21,6 +21,9 @@ from service.observe.prober import Prober
 _log = logging.getLogger(__name__)
 
 _MAX_BEAT_AGE_S = 30.0
+_CLOSE_GRACE_S = 30.0
+_MAX_STORE_WAIT_S = 900.0
+"""A store that hangs for longer may be the fault of a connection of this process: a restart is worth a try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +78,14 @@ class Host:
         self._policy = policy or LagPolicy()
         self._poll_interval_s = poll_interval_s
         self._version: int | None = None
+        self._num_reads = self._newest_read = 0
         self._desired = {consumer_id: Desired.initial() for consumer_id in consumers}
         self._seen: dict[str, ObservedState] = {}
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._lock = threading.RLock()
         self._beat_s = time.monotonic()
+        self._is_asking_store = False
         self.control_error: str | None = None
         self._thread = threading.Thread(target=self._run, name="host", daemon=True)
         self._is_started = False
@@ -92,7 +97,8 @@ class Host:
             StoreUnavailableError: the control table did not answer; a consumer that may be paused is not started.
         """
         self._read_desired()
-        self._obey()
+        with self._lock:
+            self._obey()
         for consumer in self.consumers.values():
             consumer.prober.start()
             consumer.supervisor.start()
@@ -100,21 +106,32 @@ class Host:
         self._is_started = True
 
     def close(self, drain_timeout_s: float | None = None) -> None:
-        """Drain every consumer and end."""
+        """Drain every consumer and end.
+
+        A store that hangs keeps nobody: what has not ended half a minute after the draining is left behind, and the
+        next start goes on from the last commit.
+
+        Args:
+            drain_timeout_s: longest wait for videos in flight; None is each consumer's own, and then there is no end
+                to the waiting.
+        """
+        end_s = None if drain_timeout_s is None else time.monotonic() + drain_timeout_s + _CLOSE_GRACE_S
         self._stop.set()
         self._wake.set()
         for consumer in self.consumers.values():
             consumer.supervisor.shutdown(drain_timeout_s)
-        for consumer in self.consumers.values():
-            consumer.supervisor.join()
-            consumer.prober.close()
-        self._thread.join()
+        for consumer_id, consumer in self.consumers.items():
+            if not consumer.supervisor.join(_left_s(end_s)):
+                _log.warning("consumer %s does not end; it is left behind, and nothing is lost by that", consumer_id)
+            if not consumer.prober.close(_left_s(end_s)):
+                _log.warning("consumer %s: the store does not answer the last measurement of the lag", consumer_id)
+        self._thread.join(_left_s(end_s))
         self.events.close()
 
     def refresh(self) -> None:
         """Obey what has just been written to the control table."""
+        self._read_desired()
         with self._lock:
-            self._read_desired()
             self._obey()
 
     def desired(self, consumer_id: str) -> Desired:
@@ -148,7 +165,8 @@ class Host:
     @property
     def is_alive(self) -> bool:
         """Whether the host's loop beats and every thread of it lives."""
-        is_beating = time.monotonic() - self._beat_s < max(_MAX_BEAT_AGE_S, 3 * self._poll_interval_s)
+        longest_s = _MAX_STORE_WAIT_S if self._is_asking_store else max(_MAX_BEAT_AGE_S, 3 * self._poll_interval_s)
+        is_beating = time.monotonic() - self._beat_s < longest_s
         return is_beating and all(
             consumer.supervisor.is_alive and consumer.prober.is_alive for consumer in self.consumers.values()
         )
@@ -162,8 +180,8 @@ class Host:
         while not self._stop.is_set():
             self._beat_s = time.monotonic()
             try:
-                with self._lock:
-                    self._read_desired()
+                self._is_asking_store = True
+                self._read_desired()
                 self.control_error = None
             except SluiceError as error:
                 # What was desired last holds on.
@@ -171,17 +189,27 @@ class Host:
             except Exception as error:
                 _log.exception("the control table could not be read")
                 self.control_error = f"{type(error).__name__}: {error}"
+            finally:
+                self._beat_s = time.monotonic()
+                self._is_asking_store = False
             with self._lock:
                 self._obey()
             self._tell_changes()
             self._wake.wait(self._poll_interval_s)
 
     def _read_desired(self) -> None:
+        # The store is asked without the lock: while it hangs, whoever asks this host for what it knows is answered.
+        with self._lock:
+            self._num_reads += 1
+            number = self._num_reads
         version = self.control.version()
-        if version != self._version:
-            for consumer_id in self.consumers:
-                self._desired[consumer_id] = self.control.desired(consumer_id)
-            self._version = version
+        if version == self._version:
+            return
+        desired = {consumer_id: self.control.desired(consumer_id) for consumer_id in self.consumers}
+        with self._lock:
+            # Another thread may have begun later and been faster.
+            if number > self._newest_read:
+                self._desired, self._version, self._newest_read = desired, version, number
 
     def _obey(self) -> None:
         now = self.clock.now()
@@ -200,6 +228,10 @@ class Host:
                 self.events.publish(
                     "state", consumer_id, {"from": None if before is None else before.value, "to": observed.value}
                 )
+
+
+def _left_s(end_s: float | None) -> float | None:
+    return None if end_s is None else max(0.0, end_s - time.monotonic())
 
 
 def _judged(throughput: tuple[Throughput, ...]) -> Throughput:

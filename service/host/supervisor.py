@@ -280,11 +280,21 @@ class Supervisor:
             return self._failed(error, self._clock.monotonic_s() - started_s)
         finally:
             if incarnation is not None:
-                incarnation.close()
+                self._close(incarnation)
             with self._changed:
                 self._loop, self._is_starting, self._intake_since_s = None, False, None
                 self._changed.notify_all()
         return None
+
+    def _close(self, incarnation: Incarnation) -> None:
+        """Give back what an incarnation holds; what cannot be is told, and keeps nobody from the next one."""
+        try:
+            incarnation.close()
+        except Exception as error:
+            if not isinstance(error, SluiceError):
+                _log.exception("consumer %s could not give everything back", self._consumer)
+            with self._changed:
+                self._note(error)
 
     def _hold(self, error: SluiceError) -> None:
         with self._changed:

@@ -27,17 +27,31 @@ class Event:
     data: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Watcher:
+    """Who watches. At most 1000 events wait for it, whether its loop or its caller is slow.
+
+    ``num_handed`` counts what was handed to the loop, ``num_taken`` what came out at the other end; each is changed by
+    one thread at a time.
+    """
+
     loop: asyncio.AbstractEventLoop
     queue: asyncio.Queue[Event | None]
+    num_handed: int = 0
+    num_taken: int = 0
 
-    def put(self, event: Event | None) -> None:
-        """Hand over an event; a watcher that is too slow is sent away, and comes back by its last event's id."""
-        if self.queue.qsize() >= _NUM_WAITING:
-            self.queue.put_nowait(None)
-        else:
-            self.queue.put_nowait(event)
+    def hand_over(self, event: Event | None) -> bool:
+        """Hand over an event; return whether more may come.
+
+        A watcher that is too slow is sent away, and comes back by its last event's id.
+        """
+        # A loop that is closed has no watcher left to tell.
+        if self.loop.is_closed():
+            return False
+        is_slow = self.num_handed - self.num_taken >= _NUM_WAITING
+        self.num_handed += 1
+        self.loop.call_soon_threadsafe(self.queue.put_nowait, None if is_slow else event)
+        return event is not None and not is_slow
 
 
 class EventBus:
@@ -61,15 +75,14 @@ class EventBus:
             self._last_id += 1
             event = Event(self._last_id, kind, consumer, self._clock.now(), data)
             self._events.append(event)
-            for watcher in self._watchers:
-                _hand_over(watcher, event)
+            self._watchers = {watcher for watcher in self._watchers if watcher.hand_over(event)}
 
     def close(self) -> None:
         """End every watch."""
         with self._lock:
             self._is_closed = True
             for watcher in self._watchers:
-                _hand_over(watcher, None)
+                watcher.hand_over(None)
 
     async def watch(self, after_id: int | None, heartbeat_s: float) -> AsyncIterator[Event | None]:
         """Yield remembered events above ``after_id`` (none if None), then new ones; None where there was silence."""
@@ -88,15 +101,10 @@ class EventBus:
                 except TimeoutError:
                     yield None
                     continue
+                watcher.num_taken += 1
                 if event_or_end is None:
                     return
                 yield event_or_end
         finally:
             with self._lock:
                 self._watchers.discard(watcher)
-
-
-def _hand_over(watcher: _Watcher, event: Event | None) -> None:
-    # A loop that is closed has no watcher left to tell.
-    if not watcher.loop.is_closed():
-        watcher.loop.call_soon_threadsafe(watcher.put, event)

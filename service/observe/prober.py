@@ -149,11 +149,12 @@ class Prober:
         """Begin to probe in a thread."""
         self._thread.start()
 
-    def close(self) -> None:
-        """End, and wait for it."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """End, and wait for it; return whether it came. A store that hangs may hold up the last look."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:

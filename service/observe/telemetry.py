@@ -23,7 +23,7 @@ from prometheus_client import (
 from consumers.clock import Clock
 from consumers.errors import FencedError, SluiceError
 from consumers.loop.reports import ProcessorStatus
-from consumers.metrics import names
+from consumers.metrics import names, stage_names
 from consumers.metrics.names import METRICS
 from consumers.metrics.types import DESIRED_STATES, MODEL_STAGES, STATES, VERDICTS, CommitResult, Metric
 from consumers.pool_report import PoolReport
@@ -121,22 +121,22 @@ class ConsumerTelemetry:
             self._count(names.DEAD_LETTERS, outcome.failure.stage, outcome.failure.error_class)
         for clip in outcome.clips:
             if clip.rejected_by is not None:
-                self._count(names.CLIPS_REJECTED, clip.rejected_by, clip.reason or "unknown")
+                self._count(stage_names.CLIPS_REJECTED, clip.rejected_by, clip.reason or "unknown")
         duration_s = 0.0
         if outcome.media is not None:
             duration_s = outcome.media.duration_s
             self._count(names.VIDEO_SECONDS, amount=duration_s)
-            self._count(names.DECODED_VIDEOS, outcome.media.decoder)
+            self._count(stage_names.DECODED_VIDEOS, outcome.media.decoder)
             self._count(names.CORRUPT_FRAMES, amount=outcome.media.num_corrupt_frames)
         for timing in outcome.timings:
-            self._observe(names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)
-            self._count(names.STAGE_CPU_SECONDS, timing.stage, amount=timing.cpu_s)
-            self._count(names.STAGE_ITEMS_IN, timing.stage, amount=timing.num_in)
-            self._count(names.STAGE_ITEMS_OUT, timing.stage, amount=timing.num_out)
+            self._observe(stage_names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)
+            self._count(stage_names.STAGE_CPU_SECONDS, timing.stage, amount=timing.cpu_s)
+            self._count(stage_names.STAGE_ITEMS_IN, timing.stage, amount=timing.num_in)
+            self._count(stage_names.STAGE_ITEMS_OUT, timing.stage, amount=timing.num_out)
             for call in timing.calls:
                 self._model_called(timing.stage, call)
             if timing.stage is Stage.DECODE and duration_s > 0:
-                self._observe(names.DECODE_COST_RATIO, timing.cpu_s / duration_s)
+                self._observe(stage_names.DECODE_COST_RATIO, timing.cpu_s / duration_s)
 
     def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
         """Count what became durable."""
@@ -200,6 +200,16 @@ class ConsumerTelemetry:
         """Count a measurement that failed. The last good one stays, with its timestamp."""
         self._count(names.LAG_PROBE_FAILURES)
 
+    def maintained(self, num_snapshots: int, num_bytes: int) -> None:
+        """Count what a round of maintenance has done, and publish now as the time of the last one."""
+        self._count(names.SNAPSHOTS_EXPIRED, amount=num_snapshots)
+        self._count(names.MAINTENANCE_DELETED_BYTES, amount=num_bytes)
+        self._set(names.MAINTENANCE_TIMESTAMP, self._clock.now().timestamp())
+
+    def maintenance_failed(self) -> None:
+        """Count a round of maintenance that failed."""
+        self._count(names.MAINTENANCE_FAILURES)
+
     # What the runtime knows.
 
     def state_entered(self, state: str) -> None:
@@ -254,16 +264,16 @@ class ConsumerTelemetry:
     def pool(self, report: PoolReport) -> None:
         """Publish how much waits for each stage, and how many workers of the models hold a GPU."""
         for stage in Stage:
-            self._set(names.STAGE_QUEUE_DEPTH, report.waiting.get(stage, 0), stage)
+            self._set(stage_names.STAGE_QUEUE_DEPTH, report.waiting.get(stage, 0), stage)
         for stage in MODEL_STAGES:
             workers = report.replicas.get(stage)
-            self._set(names.GPU_REPLICAS, 0 if workers is None else workers.num_with_gpu, stage)
+            self._set(stage_names.GPU_REPLICAS, 0 if workers is None else workers.num_with_gpu, stage)
 
     def _model_called(self, stage: Stage, call: ModelCall) -> None:
-        self._observe(names.STAGE_BATCH_SIZE, call.batch_size, stage)
-        self._observe(names.STAGE_QUEUE_WAIT_SECONDS, call.queue_s, stage)
+        self._observe(stage_names.STAGE_BATCH_SIZE, call.batch_size, stage)
+        self._observe(stage_names.STAGE_QUEUE_WAIT_SECONDS, call.queue_s, stage)
         if call.on_gpu:
-            self._count(names.GPU_BUSY_SECONDS, stage, amount=call.busy_s)
+            self._count(stage_names.GPU_BUSY_SECONDS, stage, amount=call.busy_s)
 
     def _count(self, metric: Metric, *labels: str, amount: float = 1) -> None:
         if amount > 0:

@@ -13,7 +13,8 @@ import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
 SEED = os.environ.get("SLUICE_TEST_SEED", "20261124")
-_EXACTLY_ONCE = {"missing": 0, "duplicated": 0, "clips_missing": 0, "clips_duplicated": 0, "crashed": 0}
+_WRONG = ("missing", "duplicated", "stray", "clips_missing", "clips_duplicated", "clips_stray", "gaps", "crashed")
+_EXACTLY_ONCE = dict.fromkeys(_WRONG, 0)
 
 
 def _chaos(folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -49,6 +50,22 @@ def test_shards_divided_anew_under_fire_and_stripped_of_their_markers_lose_and_r
     assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
     assert {each["shards"] for each in rounds} >= {1, 3}
     assert len(rounds) >= 5, "the first expiry comes after five rounds"
+
+
+def test_videos_replaced_and_deleted_while_answers_are_lost_and_publishers_sleep_leave_what_stands_and_no_more(
+    tmp_path: Path,
+) -> None:
+    rounds, totals = _chaos(tmp_path, "--keyed", "--outages", "--kills", "16")
+    assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
+    assert {each["kind"] for each in rounds} >= {"step", "paused", "zombie"}
+    assert 0 < totals["rows"] < 6 * len(rounds), "videos that replaced others, or were deleted"
+
+
+def test_raw_table_compacted_under_a_consumer_whose_answers_are_lost_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    rounds, totals = _chaos(tmp_path, "--outages", "--events", "compaction", "--kills", "16")
+    assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
+    assert "compaction" in {each["step"] for each in rounds}
+    assert totals["rows"] == 6 * (len(rounds) + 1), "a round with an event lands videos twice"
 
 
 @pytest.mark.ray

@@ -10,7 +10,8 @@ import pytest
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError, WorkerDiedError
 from consumers.loop.commit_policy import CommitPolicy
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.loop.reports import EndReason, SilentObserver
 from consumers.loop.retry import RetryPolicy
 from consumers.testing import FakeSink, FakeSource, FakeTables, make_video

@@ -12,7 +12,8 @@ import pytest
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.loop.commit_policy import CommitPolicy
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.loop.reports import SilentObserver
 from consumers.pool.inline import InlinePool
 from consumers.pool.ray_serve import RayPoolConfig, RayServePool

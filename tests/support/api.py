@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
 from fastapi import FastAPI
 
 from consumers.errors import UriNotAllowedError
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit import AuditReport
-from consumers.paimon.reading.clips import ClipPlace, ClipRecord
+from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
@@ -24,6 +26,7 @@ from schemas.shards import WHOLE, Shard
 from service.api.app import create_app
 from service.api.authenticator import Authenticator
 from service.api.services import Services
+from service.api.sessions import SessionFile, Sessions
 from service.api.tokens import Role, Token, TokenStore, digest_of
 from service.host.hosting import Host, HostedConsumer
 from service.host.operations import Operations
@@ -159,8 +162,8 @@ class FakeLibrary:
     ) -> dict[str, ClipPlace]:
         return {str(c.values["clip_id"]): c.place for c in self.clip_list if c.values["clip_id"] in clip_ids}
 
-    def media(self, record: ClipRecord) -> bytes | None:
-        return MEDIA if record.row_id else None
+    def media(self, record: ClipRecord) -> ClipBytes | None:
+        return ClipBytes(len(MEDIA), lambda start, end: MEDIA[start:end]) if record.row_id else None
 
     def thumbnail(self, record: ClipRecord) -> bytes | None:
         return b"jpeg" if record.row_id else None
@@ -218,7 +221,7 @@ class _Progress:
 class Service:
     """One service over fakes. Use it as a context manager to have its consumer run."""
 
-    def __init__(self, shard: Shard = WHOLE) -> None:
+    def __init__(self, shard: Shard = WHOLE, session_file: Path | None = None) -> None:
         self.clock = FakeClock()
         self.control = FakeControlStore()
         self.library = FakeLibrary()
@@ -242,7 +245,7 @@ class Service:
             host=self.host,
             operations=self.operations,
             libraries={"films": self.library},
-            auth=Authenticator(tokens, self.clock),
+            auth=Authenticator(tokens, self.clock, Sessions(tokens, self.clock, SessionFile(session_file))),
             version="1.2.3",
             started_at=NOON,
             heartbeat_s=0.05,

@@ -1,4 +1,4 @@
-"""Tables that Java's Paimon wrote, where they are at hand, and what Java does to ours, done to a test's own table."""
+"""Tables that Java's Paimon wrote, one snapshot after the other, where they are; and what it does to ours."""
 
 from __future__ import annotations
 
@@ -11,20 +11,47 @@ from pathlib import Path
 import pytest
 
 from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.tables import RawColumns
 from tests.support.warehouse import table
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "interop"
 _FOLDER = Path(os.environ.get("SLUICE_TEST_INTEROP", _DEFAULT))
 
 requires_interop = pytest.mark.skipif(
-    not _FOLDER.is_dir(), reason="no tables written by Java (set SLUICE_TEST_INTEROP to their folder)"
+    not _FOLDER.is_dir(), reason="no tables that Java wrote (set SLUICE_TEST_INTEROP to their folder)"
 )
+BY_URI = RawColumns(video="uri")
+"""How the columns of those tables are mapped that have no column for a descriptor."""
 
 
-def java_warehouse(name: str, to: Path) -> CatalogConfig:
-    """Return a copy of one warehouse; only for tests marked with :data:`requires_interop`."""
-    shutil.copytree(_FOLDER / name, to)
-    return CatalogConfig({"warehouse": str(to)}, "sluice")
+class JavaTable:
+    """A copy of a warehouse that Java wrote, of whose raw table only the first snapshots are there to be seen.
+
+    Args:
+        name: its folder.
+        folder: a new folder for the copy.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        where = folder / name
+        shutil.copytree(_FOLDER / name, where)
+        for path in (where, *where.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        self.config = CatalogConfig({"warehouse": str(where)}, "sluice")
+        self._snapshots = where / "sluice.db" / "raw_videos" / "snapshot"
+        self._hidden = folder / f"{name}-hidden"
+        self._hidden.mkdir()
+        self.num_snapshots = sum(1 for _ in self._snapshots.glob("snapshot-*"))
+
+    def show(self, newest: int) -> None:
+        """Leave the snapshots up to ``newest`` in sight, and hide those after it."""
+        for number in range(1, self.num_snapshots + 1):
+            here, there = self._snapshots, self._hidden
+            if number <= newest:
+                here, there = there, here
+            if (here / f"snapshot-{number}").exists():
+                shutil.move(here / f"snapshot-{number}", there / f"snapshot-{number}")
+        (self._snapshots / "LATEST").write_text(str(newest))
 
 
 def compact_manifests_as_java_does(config: CatalogConfig, name: str) -> None:

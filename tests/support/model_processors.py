@@ -24,7 +24,7 @@ def tiny_profile(folder: Path) -> Profile:
     """Return a profile whose three model stages are tiny, score only, and pinned; the checkpoints go to ``folder``."""
     # Not at the top: workers that only curate need no torch.
     from consumers.models.hub import pin
-    from tests import tiny_models
+    from tests.support import tiny_models
 
     models = ModelsParams(
         nsfw=NsfwModelParams(source=str(tiny_models.nsfw(folder / "nsfw"))),

@@ -8,13 +8,15 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
+from consumers.media.allow_list import local_path
 from consumers.members.lease import Lease
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.publish_disk import HardLinkFolder
 
 FOLDER = "_sluice_leases"
 """Inside the control table's folder; beside the tables it would be listed as one."""
 _SUFFIX = ".json"
-# On disk a lease is overwritten in place, and a reader may meet one that is half written.
+# HDFS and the like overwrite in place, and a reader may meet a lease that is half written.
 _READS, _BETWEEN_READS_S = 3, 0.05
 
 
@@ -88,7 +90,12 @@ class PaimonLease:
             StoreUnavailableError: the store did not answer.
         """
         with store_errors(self._what):
-            self._file_io.overwrite_file_utf8(self._path, lease.to_json())
+            path = local_path(self._path)
+            if path is None:
+                self._file_io.overwrite_file_utf8(self._path, lease.to_json())
+            else:
+                # In one step: whoever met half a lease would take the consumer for free.
+                HardLinkFolder(path.parent).replace(path.name, lease.to_json().encode())
 
     def delete(self) -> None:
         """Remove it.

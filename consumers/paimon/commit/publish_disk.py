@@ -66,6 +66,7 @@ class HardLinkFolder:
 
     def replace(self, name: str, content: bytes) -> None:
         """Write ``name`` in one step, whether it exists or not."""
+        self._folder.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary(name)
         temporary.write_bytes(content)
         temporary.replace(self._folder / name)

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pypaimon.schema.data_types import PyarrowFieldParser
 
 from consumers.paimon.commit.fence import CheckedSnapshots
+from consumers.paimon.commit.merging import MergingManifestLists
 from consumers.paimon.commit.publish import snapshot_commit_for
 
 _OPTIONS = {
@@ -42,6 +43,8 @@ class TableCommitter:
         self._snapshots = CheckedSnapshots(self.manager, check)
         self._commit = self._builder().new_commit()
         self._commit.file_store_commit.snapshot_manager = self._snapshots
+        self._manifests = MergingManifestLists(table)
+        self._commit.file_store_commit.manifest_list_manager = self._manifests
         self._commit.file_store_commit.snapshot_commit = snapshot_commit_for(table)
         # pypaimon would roll another writer's compaction back to get a conflicting deletion through.
         self._commit.file_store_commit.rollback = None
@@ -85,6 +88,7 @@ class TableCommitter:
             Exception: whatever the check raised (nothing is published), or a fault of the store, after which the
                 outcome has to be read from the table.
         """
+        self._manifests.begin()
         self._commit.commit(messages, identifier, snapshot_properties=dict(properties))
 
     def close(self) -> None:

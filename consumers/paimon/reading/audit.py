@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.generation import current_source
 from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, curated_digests
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
 from consumers.paimon.scan import ROW_ID, stream
@@ -81,13 +82,14 @@ def audit(
     """
     catalog = open_catalog(config)
     raw, curated, ledger = (load_table(catalog, config, name) for name in (names.raw, names.curated, names.ledger))
-    source = f"{config.database}.{names.raw}"
     tell = on_progress or (lambda step: None)
-    with store_errors(f"audit of {source}"):
+    raw_name = f"{config.database}.{names.raw}"
+    with store_errors(f"audit of {raw_name}"):
         raw_head, curated_head, ledger_head = (
             table.snapshot_manager().get_latest_snapshot() for table in (raw, curated, ledger)
         )
         division, _ = read_division(curated.snapshot_manager(), consumer, curated_head, MAX_SNAPSHOTS_WALKED)
+        source = current_source([(ledger, ledger_head), (curated, curated_head)], consumer, raw_name)
         tell(f"reading {names.ledger}")
         index = LedgerIndex.read(ledger, ledger_head, consumer, source)
         tell(f"reading {names.raw}")
@@ -100,7 +102,7 @@ def audit(
         found = curated_digests(curated, curated_head, consumer, source)
     if division is None and len(index.row_ids):
         return _compare(rows, index, found, None)
-    return _compare(rows, index, found, _Done(() if division is None else division.shards()))
+    return _compare(rows, index, found, _Done(() if division is None else division.shards(source)))
 
 
 class _Done:

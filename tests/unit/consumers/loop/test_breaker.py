@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from consumers.errors import BreakerOpenError, WorkerDiedError
 from consumers.loop.breaker import Breaker, BreakerPolicy, Evidence, evidence_of
-from consumers.loop.processor import ProcessorConfig
+from consumers.loop.config import ProcessorConfig
 from consumers.loop.retry import RetryPolicy
 from consumers.ports import BreakerState
 from consumers.testing import FakePool, FakeSource, failed_outcome, kept_outcome

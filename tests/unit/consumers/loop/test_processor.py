@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from consumers.errors import FencedError, PoolLostError, StoreUnavailableError, WorkerDiedError
 from consumers.loop.breaker import BreakerPolicy
 from consumers.loop.commit_policy import CommitPolicy
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.loop.reports import EndReason, Phase, SilentObserver
 from consumers.loop.retry import RetryPolicy
 from consumers.testing import (

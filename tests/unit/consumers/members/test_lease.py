@@ -13,34 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.errors import AlreadyRunningError, StoreUnavailableError
+from consumers.errors import AlreadyRunningError
 from consumers.members.lease import Holder, Lease, LeaseKeeper
-from consumers.testing import FakeClock
+from consumers.testing import FakeClock, FakeLeaseStore
 
 NOW = FakeClock().now()
 ELSEWHERE = Holder("theirs", "node-7", 11, "another boot/pid:[1]", 5)
 
 
-class Shelf:
-    """A lease in memory."""
-
-    def __init__(self, lease: Lease | None = None) -> None:
-        self.lease = lease
-        self.is_away = False
-
-    def read(self) -> Lease | None:
-        if self.is_away:
-            raise StoreUnavailableError("away")
-        return self.lease
-
-    def write(self, lease: Lease) -> None:
-        self.lease = lease
-
-    def delete(self) -> None:
-        self.lease = None
-
-
-def keeper(shelf: Shelf, sleep: Callable[[float], object] = lambda seconds: None) -> LeaseKeeper:
+def keeper(shelf: FakeLeaseStore, sleep: Callable[[float], object] = lambda seconds: None) -> LeaseKeeper:
     return LeaseKeeper(shelf, "consumer films", FakeClock(), interval_s=60.0, sleep=sleep)
 
 
@@ -49,7 +30,7 @@ def lease_of(holder: Holder, age_s: float = 1.0) -> Lease:
 
 
 def test_lease_that_nobody_holds_is_taken_and_given_back() -> None:
-    shelf = Shelf()
+    shelf = FakeLeaseStore()
     first = keeper(shelf)
     first.acquire()
     assert shelf.lease is not None
@@ -59,7 +40,7 @@ def test_lease_that_nobody_holds_is_taken_and_given_back() -> None:
 
 
 def test_second_copy_on_the_same_machine_is_refused_at_once_and_told_who_runs() -> None:
-    shelf, waits = Shelf(), list[float]()
+    shelf, waits = FakeLeaseStore(), list[float]()
     first = keeper(shelf)
     first.acquire()
     held = shelf.lease
@@ -88,7 +69,7 @@ def test_holder_on_the_same_machine_that_was_killed_is_replaced_at_once() -> Non
     # Dead, and not yet buried by its parent.
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     waits: list[float] = []
-    taking = keeper(Shelf(lease_of(holder)), waits.append)
+    taking = keeper(FakeLeaseStore(lease_of(holder)), waits.append)
     taking.acquire()
     taking.close()
     child.communicate()
@@ -101,7 +82,7 @@ def _start_ticks(pid: int) -> int:
 
 
 def test_holder_elsewhere_that_renews_is_left_alone() -> None:
-    shelf = Shelf(lease_of(ELSEWHERE))
+    shelf = FakeLeaseStore(lease_of(ELSEWHERE))
 
     def sleep(seconds: float) -> None:
         assert seconds == 5.0
@@ -116,7 +97,7 @@ def test_holder_elsewhere_that_renews_is_left_alone() -> None:
 
 def test_holder_elsewhere_that_renews_nothing_for_three_intervals_is_replaced() -> None:
     waits: list[float] = []
-    shelf = Shelf(lease_of(ELSEWHERE))
+    shelf = FakeLeaseStore(lease_of(ELSEWHERE))
     taking = keeper(shelf, waits.append)
     taking.acquire()
     assert waits == [5.0, 5.0, 5.0]
@@ -127,21 +108,21 @@ def test_holder_elsewhere_that_renews_nothing_for_three_intervals_is_replaced() 
 
 def test_holder_elsewhere_that_has_been_silent_for_long_is_not_waited_for() -> None:
     waits: list[float] = []
-    taking = keeper(Shelf(lease_of(ELSEWHERE, age_s=101)), waits.append)
+    taking = keeper(FakeLeaseStore(lease_of(ELSEWHERE, age_s=101)), waits.append)
     taking.acquire()
     taking.close()
     assert waits == []
 
 
 def test_holder_that_gives_back_while_it_is_watched_makes_room() -> None:
-    shelf = Shelf(lease_of(ELSEWHERE))
+    shelf = FakeLeaseStore(lease_of(ELSEWHERE))
     taking = keeper(shelf, lambda seconds: shelf.delete())
     taking.acquire()
     taking.close()
 
 
 def test_take_over_takes_it_from_the_living_who_notices_and_does_not_give_back_what_is_not_his() -> None:
-    shelf = Shelf()
+    shelf = FakeLeaseStore()
     first, second = keeper(shelf), keeper(shelf)
     first.acquire()
     assert first.renew()
@@ -154,7 +135,7 @@ def test_take_over_takes_it_from_the_living_who_notices_and_does_not_give_back_w
 
 
 def test_of_two_that_start_at_once_the_last_to_write_runs() -> None:
-    class Contended(Shelf):
+    class Contended(FakeLeaseStore):
         def write(self, lease: Lease) -> None:
             super().write(lease)
             self.lease = lease_of(ELSEWHERE)
@@ -164,7 +145,7 @@ def test_of_two_that_start_at_once_the_last_to_write_runs() -> None:
 
 
 def test_store_that_is_away_at_the_end_does_not_keep_a_service_from_ending() -> None:
-    shelf = Shelf()
+    shelf = FakeLeaseStore()
     held = keeper(shelf)
     held.acquire()
     shelf.is_away = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import json
 import os
 import stat
@@ -18,10 +20,10 @@ from typer.testing import CliRunner
 from consumers.errors import ConfigurationError
 from consumers.testing import FakeClock
 from service.api.app import create_app
-from service.api.authenticator import SESSION_S
 from service.api.guard import MAX_BODY_BYTES
 from service.api.security import COOKIE, CSRF_HEADER
-from service.api.tokens import Role, load_tokens
+from service.api.sessions import SESSION_S, SessionFile
+from service.api.tokens import Role, digest_of, load_tokens
 from service.cli.main import app
 from service.settings import load_settings
 from tests.support.api import NOON, TOKENS, Service
@@ -192,17 +194,32 @@ async def first_messages(app: Any, path: str, headers: dict[str, str]) -> list[d
     return messages
 
 
-async def test_caller_that_keeps_failing_is_refused_for_a_while(service: Service, anybody: httpx.AsyncClient) -> None:
+async def test_caller_that_keeps_failing_is_refused_for_a_while_and_nobody_else_with_him(
+    service: Service, anybody: httpx.AsyncClient
+) -> None:
     wrong = {"Authorization": "Bearer wrong-token-0123456789"}
     right = {"Authorization": f"Bearer {TOKENS[Role.READ]}"}
     for _ in range(10):
         assert (await anybody.get(f"{V1}/consumers", headers=wrong)).status_code == 401
-    refused = await anybody.get(f"{V1}/consumers", headers=right)
+    refused = await anybody.get(f"{V1}/consumers", headers=wrong)
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) <= 61
+    # Of the same address: somebody with a token that is known, and somebody who mistyped his once.
+    assert (await anybody.get(f"{V1}/consumers", headers=right)).status_code == 200
+    other = {"Authorization": "Bearer another-wrong-token-0123"}
+    assert (await anybody.get(f"{V1}/consumers", headers=other)).status_code == 401
     assert (await anybody.get("/livez")).status_code == 503
     service.clock.advance(61)
-    assert (await anybody.get(f"{V1}/consumers", headers=right)).status_code == 200
+    assert (await anybody.get(f"{V1}/consumers", headers=wrong)).status_code == 401
+
+
+async def test_address_that_tries_many_tokens_is_refused_and_its_known_ones_are_not(anybody: httpx.AsyncClient) -> None:
+    async def status(token: str) -> int:
+        return (await anybody.get(f"{V1}/consumers", headers={"Authorization": f"Bearer {token}"})).status_code
+
+    assert {await status(f"guessed-token-{number:08}") for number in range(100)} == {401}
+    assert await status("one-more-token-00000000") == 429
+    assert await status(TOKENS[Role.ADMIN]) == 200
 
 
 async def log_in(client: httpx.AsyncClient, role: Role = Role.OPERATE) -> str:
@@ -244,13 +261,62 @@ async def test_forged_cookie_is_nobody(anybody: httpx.AsyncClient, forge: Any) -
     assert answer.status_code == 401
 
 
-async def test_session_outlives_a_restart_and_ends_by_itself(service: Service, anybody: httpx.AsyncClient) -> None:
-    await log_in(anybody)
-    restarted = Service()
-    async with restarted.client(None, cookies=anybody.cookies) as client:
+async def test_session_outlives_a_restart_and_ends_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.sessions.json"
+    async with Service(session_file=file).client(None) as client:
+        await log_in(client)
+        cookies = client.cookies
+    assert file.stat().st_mode & 0o077 == 0
+    restarted = Service(session_file=file)
+    async with restarted.client(None, cookies=cookies) as client:
         assert (await client.get(f"{V1}/session")).status_code == 200
         restarted.clock.advance(SESSION_S + 1)
         assert (await client.get(f"{V1}/session")).status_code == 401
+
+
+async def test_copy_of_a_cookie_is_nobody_after_the_log_out_and_after_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.sessions.json"
+    async with Service(session_file=file).client(None) as client:
+        await log_in(client)
+        copied = {COOKIE: client.cookies[COOKIE]}
+        await log_in(client)
+        other = {COOKIE: client.cookies[COOKIE]}
+        client.cookies.clear()
+        client.cookies.update(copied)
+        assert (await client.delete(f"{V1}/session")).status_code == 204
+        client.cookies.update(copied)
+        assert (await client.get(f"{V1}/session")).status_code == 401
+    for cookies, status in ((copied, 401), (other, 200)):
+        async with Service(session_file=file).client(None, cookies=cookies) as client:
+            assert (await client.get(f"{V1}/session")).status_code == status
+
+
+async def test_hashes_of_the_tokens_make_no_cookie(service: Service, anybody: httpx.AsyncClient) -> None:
+    """Who reads the token file knows digests and names; the key of the sessions is in neither."""
+    digests = "".join(sorted(digest_of(token) for token in TOKENS.values()))
+    claim = f"admin.{int(service.clock.now().timestamp()) + 3600}.{'0' * 24}"
+    for key in (hashlib.sha256(b"sluice-session" + digests.encode()).digest(), bytes.fromhex(digests[:64]), b""):
+        for text in (f"session:{claim}", "\x1f".join(("session", digest_of(TOKENS[Role.ADMIN]), claim))):
+            forged = f"{claim}.{hmac.new(key, text.encode(), 'sha256').hexdigest()}"
+            answer = await anybody.get(f"{V1}/session", headers={"Cookie": f"{COOKIE}={forged}"})
+            assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"key": "00", "ended": {}}', '{"key": "zz", "ended": {}}', "[]"])
+def test_damaged_session_file_is_named(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "tokens.sessions.json"
+    file.write_text(content)
+    file.chmod(0o600)
+    with pytest.raises(ConfigurationError, match=r"tokens\.sessions\.json: is damaged .*; delete it"):
+        SessionFile(file)
+
+
+def test_session_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.sessions.json"
+    SessionFile(file)
+    file.chmod(0o644)
+    with pytest.raises(ConfigurationError, match="others can read or write it"):
+        SessionFile(file)
 
 
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "127.0.0.1@evil", "localhost:99999999"])

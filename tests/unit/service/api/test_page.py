@@ -356,3 +356,37 @@ async def test_search_that_is_not_over_says_so_and_leads_on(service: Service) ->
             text = (await client.get(path)).text
             assert "None among those looked at so far" in text
             assert "before=7" in text
+
+
+async def test_copy_of_the_cookie_is_nobody_after_the_page_logs_out() -> None:
+    async with open_page(Service()) as client:
+        await log_in(client)
+        copied = dict(client.cookies)
+        assert (await client.post("/logout")).status_code == 303
+        client.cookies.update(copied)
+        assert (await client.get("/")).headers["location"].startswith("/login")
+
+
+async def test_login_with_too_many_fields_is_refused_in_words() -> None:
+    form = "&".join(f"field{number}=1" for number in range(11))
+    async with open_page(Service()) as client:
+        answer = await client.post(
+            "/login", content=form, headers={"Content-Type": "application/x-www-form-urlencoded"}
+        )
+    assert answer.status_code == 400
+    assert "This is not the login" in answer.text
+
+
+async def test_names_without_end_make_no_page_without_end() -> None:
+    service = Service()
+    service.library.letters = [
+        letter(11)
+        | {"video_id": "v" * 50_000, "failure_message": "<b>" * 20_000, "source_uri": "s3://b/" + "x" * 50_000}
+    ]
+    async with open_page(service) as client:
+        await log_in(client)
+        for path in ("/videos", "/videos/11"):
+            text = (await client.get(path)).text
+            assert "vvvv" in text or "xxxx" in text
+            assert len(text) < 40_000
+            assert "<b><b>" not in text

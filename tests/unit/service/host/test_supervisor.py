@@ -11,7 +11,8 @@ import pytest
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError, FencedError, SightLostError, StoreUnavailableError
 from consumers.lag import ObservedState
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.loop.reports import RunReport
 from consumers.testing import FakePool, FakeSink, FakeSource, FakeTables, kept_outcome
 from schemas.control import DesiredState
@@ -28,6 +29,7 @@ class Life:
     num_built: int = 0
     num_closed: int = 0
     is_open: bool = False
+    closing_errors: list[BaseException] = field(default_factory=list)
 
     def build(self) -> Incarnation:
         self.num_built += 1
@@ -48,6 +50,8 @@ class Life:
         def close() -> None:
             pool.close()
             self.num_closed += 1
+            if self.closing_errors:
+                raise self.closing_errors.pop(0)
 
         return Incarnation(processor, start, close)
 
@@ -191,6 +195,25 @@ def test_unexpected_error_ends_a_run_and_not_the_service(
     wait_for(lambda: observed(supervisor) is ObservedState.RUNNING)
     assert supervisor.status().last_error is not None
     assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("error", [StoreUnavailableError("the sink is away"), RuntimeError("a bug")])
+@pytest.mark.filterwarnings("default")
+def test_incarnation_that_cannot_give_everything_back_is_down_all_the_same_and_runs_again(
+    life: Life, supervise: Make, error: Exception
+) -> None:
+    life.closing_errors = [error]
+    supervisor = supervise()
+    wait_for(lambda: supervisor.status().observed is ObservedState.RUNNING)
+    supervisor.apply(DesiredState.STOPPED, 0)
+    wait_for(lambda: supervisor.status().observed is ObservedState.STOPPED)
+    last_error = supervisor.status().last_error
+    assert last_error is not None
+    assert last_error.message == str(error)
+    assert supervisor.is_alive
+    supervisor.apply(DesiredState.RUNNING, 0)
+    wait_for(lambda: supervisor.status().observed is ObservedState.RUNNING)
+    assert life.num_built == 2
 
 
 def test_shutdown_drains_and_reports(life: Life, supervise: Make) -> None:

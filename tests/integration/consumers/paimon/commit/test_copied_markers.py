@@ -20,7 +20,7 @@ from consumers.ports import CommitBatch
 from schemas.positions import Position
 from schemas.shards import Shard
 from schemas.tables import CURATED, LEDGER
-from tests.support.interop import compact_manifests_as_java_does, java_warehouse, requires_interop
+from tests.support.interop import JavaTable, compact_manifests_as_java_does, requires_interop
 from tests.support.warehouse import (
     NAMES,
     PROFILE,
@@ -96,7 +96,7 @@ def test_copies_of_a_division_and_of_a_repositioning_fence_nobody(tmp_path: Path
 
 @requires_interop
 def test_consumer_goes_on_where_java_compacted_manifests_and_altered_its_tables(tmp_path: Path) -> None:
-    config = java_warehouse("own_tables_manifests_compacted_and_altered", tmp_path / "warehouse")
+    config = JavaTable("own_tables_manifests_compacted_and_altered", tmp_path).config
     for name, spec in ((NAMES.ledger, LEDGER), (NAMES.curated, CURATED)):
         check_table(table(config, name), spec)
         manager = table(config, name).snapshot_manager()

@@ -13,7 +13,8 @@ import pytest
 from consumers.clock import SystemClock
 from consumers.errors import FencedError
 from consumers.loop.commit_policy import CommitPolicy
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.loop.reports import EndReason, RunReport
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.commit.rescale import Rescaler

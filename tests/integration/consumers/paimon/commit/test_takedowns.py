@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from consumers.errors import FencedError, StoreUnavailableError
-from consumers.loop.processor import Processor, ProcessorConfig
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
 from consumers.paimon.commit.ledger_index import LedgerIndex, digests
 from consumers.paimon.commit.sink import STEPS, PaimonSink
 from consumers.paimon.commit.versions import VersionIndex

@@ -1,0 +1,98 @@
+"""What people look up and change: audit, ledger, clips, control, progress, positions, shards."""
+
+from __future__ import annotations
+
+from consumers.paimon.commit.reposition import Repositioner
+from consumers.paimon.commit.rescale import Rescaler, RescaleReport
+from consumers.paimon.control import PaimonControlStore
+from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit import audit as audit_tables
+from consumers.paimon.reading.clips import ClipReader
+from consumers.paimon.reading.ledger import LedgerReader
+from consumers.paimon.reading.progress import PaimonProgress
+from consumers.paimon.reading.story import StoryReader
+from consumers.ports import ControlStore, ProgressReader
+from service.settings import Settings
+from service.wiring.named import catalog_config, raw_columns, shard, table_names
+
+
+def audit(settings: Settings) -> AuditReport:
+    """Compare the tables for the configured consumer.
+
+    Raises:
+        ConfigurationError: a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    return audit_tables(
+        catalog_config(settings), table_names(settings), settings.consumer.id, columns=raw_columns(settings)
+    )
+
+
+def ledger_reader(settings: Settings) -> LedgerReader:
+    """Return a reader of the configured consumer's ledger rows.
+
+    Raises:
+        ConfigurationError: a table is missing.
+    """
+    return LedgerReader(catalog_config(settings), table_names(settings), settings.consumer.id)
+
+
+def clip_reader(settings: Settings) -> ClipReader:
+    """Return a reader of the curated table.
+
+    Raises:
+        ConfigurationError: the table is missing.
+    """
+    return ClipReader(catalog_config(settings), settings.tables.curated)
+
+
+def build_control(settings: Settings) -> ControlStore:
+    """Return the control table.
+
+    Raises:
+        ConfigurationError: the table is missing or does not fit, or its storage cannot publish safely.
+    """
+    return PaimonControlStore(catalog_config(settings), settings.tables.control)
+
+
+def progress_reader(settings: Settings) -> ProgressReader:
+    """Return a reader of how far the configured consumer is.
+
+    Raises:
+        ConfigurationError: a table is missing or does not fit.
+    """
+    return PaimonProgress(
+        catalog_config(settings),
+        table_names(settings),
+        settings.consumer.id,
+        raw_columns(settings),
+        shard(settings),
+    )
+
+
+def story_reader(settings: Settings) -> StoryReader:
+    """Return a reader of single videos' stories and dead letters.
+
+    Raises:
+        ConfigurationError: the ledger is missing.
+    """
+    return StoryReader(catalog_config(settings), table_names(settings), settings.consumer.id)
+
+
+def repositioner(settings: Settings) -> Repositioner:
+    """Return what moves the configured consumer's position.
+
+    Raises:
+        ConfigurationError: a table is missing.
+    """
+    return Repositioner(catalog_config(settings), table_names(settings), settings.consumer.id, shard(settings))
+
+
+def rescale(settings: Settings, count: int) -> RescaleReport:
+    """Divide the configured consumer into ``count`` shards.
+
+    Raises:
+        ConfigurationError: the number is out of range, the consumer has never run, or a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    return Rescaler(catalog_config(settings), table_names(settings), settings.consumer.id).rescale(count)
