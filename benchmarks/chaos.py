@@ -1,7 +1,7 @@
 """Exactly once, under fire: real `sluice run` processes that are killed, stopped, doubled and cut off from their store.
 
 Usage: ``python -m benchmarks.chaos [--kills N] [--seed S] [--store s3] [--keyed] [--outages] [--events KINDS]
-[--rescale] [--expire] [--pool ray] [--json]``.
+[--rescale] [--expire] [--maintain] [--pool ray] [--json]``.
 Each round lands videos while a consumer runs, and strikes it: SIGKILL at a random instant or at a named step of the
 commit protocol, two copies at once, a copy that sleeps in mid-commit until another has taken over; with ``--rescale`` a
 new number of shards under load, with ``--expire`` the loss of all markers while it is down, with ``--store s3`` a store
@@ -29,8 +29,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
+from benchmarks import upkeep
 from benchmarks.chaos_rounds import Pace, Toll, blows, blows_to_workers, strike
 from benchmarks.forked import ChildFailedError
 from benchmarks.raw_tables import EVENTS_OF_KEYED, EVENTS_OF_TRACKED
@@ -55,8 +57,12 @@ def run(service: ServiceUnderTest, options: argparse.Namespace, pace: Pace) -> t
     for round_, blow in enumerate(plan, 1):
         if toll.kills >= options.kills:
             break
+        maintenance = service.fork(partial(upkeep.go_on, service.store)) if options.maintain else None
         struck = strike(service, blow, chance, pace)
         toll += struck
+        if maintenance is not None:
+            maintenance.kill()
+            service.fork(partial(upkeep.compare, service.store)).require("maintenance that changes no row", 300)
         line = {"round": round_, "kind": blow.kind, "step": blow.step or None, "shards": service.num_shards}
         _print({**line, **asdict(struck)}, options.json)
         if options.expire and round_ % _ROUNDS_PER_EXPIRY == 0:
@@ -77,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", default="none", help="of the raw table, with commas between them; all, or none")
     parser.add_argument("--rescale", action="store_true", help="1 -> 3 -> 2 shards and so on, under load")
     parser.add_argument("--expire", action="store_true", help="now and then expire all snapshots while it is down")
+    parser.add_argument("--maintain", action="store_true", help="maintain the tables all the while, killed each round")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     options = parser.parse_args(arguments)
     if options.kills < 1:

@@ -1,9 +1,11 @@
 """What a long history costs: one consumer's commits, many of them, and the look-ups behind them.
 
-Usage: ``python -m benchmarks.history [--commits N] [--json]``.
-Measures at three lengths of history, N / 15, N / 3 and N commits of the real sink on disk, with maintenance going on
-between commits, and prints a line for each row and length: the CPU milliseconds of one operation and their ``ratio`` to
-those at the first length. ``disk`` is the bytes of metadata (manifests and snapshots) on disk.
+Usage: ``python -m benchmarks.history [--commits N] [--no-maintenance] [--json]``.
+Measures at three lengths of history, N / 15, N / 3 and N commits of the real sink on disk, and prints a line for each
+row and length: the CPU milliseconds of one operation and their ``ratio`` to those at the first length. Beside each
+commit twenty objects are registered, with every tenth a person asks for something, and whenever an hour of such commits
+is over the tables are maintained, with snapshots kept for an hour. ``audit`` is per raw row. ``disk`` is the bytes of
+manifests and snapshots of ledger and curated table on disk, ``files`` the number of data files in the ledger's folder.
 """
 
 from __future__ import annotations
@@ -15,15 +17,23 @@ import statistics
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
+from consumers.clock import SystemClock
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.control import PaimonControlStore
+from consumers.paimon.landing.objects import ObjectInfo
+from consumers.paimon.maintain.expiry import Retention
+from consumers.paimon.maintain.maintainer import Maintainer
+from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
+from schemas.control import AuditEntry
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile, clip_id
 from schemas.records import (
@@ -32,6 +42,8 @@ from schemas.records import (
     ClipMedia,
     ClipOutcome,
     CutMethod,
+    Failure,
+    FailureKind,
     ProcessedVideo,
     RawVideo,
     Score,
@@ -39,10 +51,16 @@ from schemas.records import (
     Stage,
     VideoOutcome,
 )
+from service import wiring
+from service.library import ClipQuery
+from service.paimon_library import PaimonLibrary
+from service.settings import load_settings
 
 _NAMES = TableNames()
 _PROFILE = Profile()
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
+_OBJECTS_PER_COMMIT = 20
+_REQUEST_ONE_IN, _FAILED_ONE_IN, _HOUR_ONE_IN = 10, 50, 360
 # Commits that each length is measured over: more than one merge of manifests falls among them.
 _MEASURED = 40
 
@@ -57,8 +75,10 @@ def _video(row_id: int) -> ProcessedVideo:
         scores=(Score(Stage.MOTION, MOTION_MEAN_MAGNITUDE, 0.5, "farneback/full"),),
         media=ClipMedia(CutMethod.STREAM_COPY, b"clip", b"jpeg", 1, 0, False),
     )
+    failure = Failure(FailureKind.PERMANENT, Stage.OPEN, "not_a_video", "it is a text file")
+    outcome = VideoOutcome(clips=(clip,)) if row_id % _FAILED_ONE_IN else VideoOutcome(failure=failure)
     raw = RawVideo(row_id, 1, _AT, source, f"v{row_id}", BlobReference(f"file:///videos/v{row_id}.mp4"))
-    return ProcessedVideo(raw, VideoOutcome(clips=(clip,)), 1, _AT)
+    return ProcessedVideo(raw, outcome, 1, _AT)
 
 
 class History:
@@ -66,23 +86,56 @@ class History:
 
     Args:
         folder: where it lies.
+        is_maintained: maintain it as the service would.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_maintained: bool) -> None:
         self.folder = folder
-        self.config = CatalogConfig({"warehouse": str(folder)})
+        self.config = CatalogConfig({"warehouse": str(folder / "warehouse")})
         create_tables(open_catalog(self.config, create=True), self.config, _NAMES)
+        settings_file = folder / "sluice.toml"
+        settings_file.write_text(f'[catalog]\nwarehouse = "{folder / "warehouse"}"\n[consumer]\nid = "bench"\n')
+        self.settings = load_settings(settings_file)
+        self._is_maintained = is_maintained
+        self._retention = Retention(timedelta(0), _HOUR_ONE_IN, 100_000)
         self._sink = PaimonSink(self.config, _NAMES, "bench", _PROFILE)
         self._position: Position = self._sink.open().position
+        self._control = PaimonControlStore(self.config, _NAMES.control)
+        self._progress = wiring.progress_reader(self.settings)
+        self._registrar = wiring.registrar(self.settings)
+        self._num_objects = 0
         self.num_commits = 0
 
+    def grow(self) -> None:
+        """Commit once more, with all that goes on beside it."""
+        self.commit()
+        self._registrar.add([self._object() for _ in range(_OBJECTS_PER_COMMIT)])
+        if self.num_commits % _REQUEST_ONE_IN == 0:
+            self.request()
+        if self._is_maintained and self.num_commits % _HOUR_ONE_IN == 0:
+            self.maintain()
+
+    def maintain(self) -> None:
+        """Make one round of maintenance."""
+        Maintainer(self.config, _NAMES, self._retention, SystemClock()).run()
+
     def commit(self) -> None:
-        """Commit one video with one clip."""
+        """Commit one video with one clip, or a failed one."""
         row_id = self.num_commits
         after = self._position.union([OffsetRange(row_id, row_id + 1)])
         self._sink.commit(CommitBatch((_video(row_id),), after))
         self._position = after
         self.num_commits += 1
+
+    def request(self) -> None:
+        """Write what an operator has asked for."""
+        self._control.write(
+            AuditEntry(f"{self.num_commits:012}-{uuid.uuid4()}", "replay", "bench", "operator", "127.0.0.1", _AT)
+        )
+
+    def register_one(self) -> None:
+        """Register one object with what the control plane keeps for it."""
+        self._registrar.add([self._object()])
 
     def start_known(self) -> None:
         """Take over as the consumer's newest incarnation."""
@@ -90,18 +143,62 @@ class History:
         self._sink = PaimonSink(self.config, _NAMES, "bench", _PROFILE)
         self._sink.open()
 
+    def start_new(self) -> None:
+        """Find out where a consumer stands that has never been there; nothing is claimed, so that nothing is held."""
+        sink = PaimonSink(self.config, _NAMES, "never-seen", _PROFILE)
+        sink._recover()
+        sink.close()
+
+    def probe(self) -> None:
+        """Look where source and consumer are, as the lag prober does every two seconds."""
+        self._progress.last_commit()
+        head = self._progress.head()
+        self._progress.origin(head.next_offset - 1)
+
+    def newest_clips(self) -> None:
+        """Open the page of clips, in a library that knows nothing."""
+        PaimonLibrary(self.settings).clips(ClipQuery(), 256)
+
+    def dead_letters(self) -> None:
+        """Open the page of dead letters."""
+        PaimonLibrary(self.settings).dead_letters(LetterFilter(), 50)
+
+    def trail(self) -> None:
+        """Read the newest requests."""
+        self._control.audit_trail("bench", 100)
+
+    def audit(self) -> None:
+        """Compare all tables."""
+        wiring.audit(self.settings)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the raw table."""
+        return self._num_objects
+
+    def _object(self) -> ObjectInfo:
+        self._num_objects += 1
+        return ObjectInfo(f"file:///videos/v{self._num_objects}.mp4", 1000, "1", _AT)
+
+    def _folders(self, kinds: Sequence[str]) -> list[Path]:
+        tables = [self.folder / "warehouse" / "sluice.db" / name for name in (_NAMES.ledger, _NAMES.curated)]
+        return [table / kind for table in tables for kind in kinds]
+
     def metadata_bytes(self) -> int:
         """Return the bytes of manifests, lists and snapshots of ledger and curated table."""
-        folders = [
-            self.folder / "sluice.db" / name / kind
-            for name in (_NAMES.ledger, _NAMES.curated)
-            for kind in ("manifest", "snapshot")
-        ]
-        return sum(entry.stat().st_size for folder in folders for entry in os.scandir(folder))
+        return sum(
+            entry.stat().st_size for folder in self._folders(["manifest", "snapshot"]) for entry in os.scandir(folder)
+        )
+
+    def num_ledger_files(self) -> int:
+        """Return the number of data files in the ledger's folder."""
+        return len(list(self._folders(["bucket-0"])[0].iterdir()))
 
     def close(self) -> None:
         """Release resources."""
         self._sink.close()
+        self._control.close()
+        self._registrar.close()
 
 
 def _cpu_ms(work: Callable[[], object], times: int) -> float:
@@ -116,15 +213,30 @@ def _cpu_ms(work: Callable[[], object], times: int) -> float:
 
 def measure(history: History) -> dict[str, float]:
     """Return what each operation costs at this length of history."""
-    rows = {"commit_cpu": _cpu_ms(history.commit, _MEASURED), "start_known": _cpu_ms(history.start_known, 3)}
-    rows["disk"] = float(history.metadata_bytes())
-    return rows
+    history.register_one()
+    rows = {
+        "commit_cpu": _cpu_ms(history.commit, _MEASURED),
+        "start_known": _cpu_ms(history.start_known, 3),
+        "start_new": _cpu_ms(history.start_new, 2),
+        "newest_clips": _cpu_ms(history.newest_clips, 2),
+        "dead_letters": _cpu_ms(history.dead_letters, 2),
+        "control_write": _cpu_ms(history.request, 10),
+        "trail": _cpu_ms(history.trail, 3),
+        "register_one": _cpu_ms(history.register_one, 10),
+        "probe": _cpu_ms(history.probe, 10),
+        "audit": _cpu_ms(history.audit, 1) / history.num_rows,
+    }
+    return rows | {"disk": float(history.metadata_bytes()), "files": float(history.num_ledger_files())}
+
+
+_UNITS = {"disk": "bytes", "files": "files", "audit": "cpu_ms_per_row"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.history", description="What a long history costs.")
     parser.add_argument("--commits", type=int, default=3000, help="length of the longest history")
+    parser.add_argument("--no-maintenance", action="store_true", help="nothing but what commits do by themselves")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     options = parser.parse_args(arguments)
     lengths = [options.commits // 15, options.commits // 3, options.commits]
@@ -132,14 +244,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--commits must be at least {30 * _MEASURED}")
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="sluice-history-") as folder:
-        history = History(Path(folder))
+        history = History(Path(folder), not options.no_maintenance)
         for length in lengths:
             while history.num_commits < length - _MEASURED:
-                history.commit()
+                history.grow()
             for name, value in measure(history).items():
                 first.setdefault(name, value)
-                unit = "bytes" if name == "disk" else "cpu_ms"
-                line = {"row": name, "commits": length, unit: round(value, 2), "ratio": round(value / first[name], 2)}
+                line = {
+                    "row": name,
+                    "commits": length,
+                    _UNITS.get(name, "cpu_ms"): round(value, 3),
+                    "ratio": round(value / max(first[name], 1e-9), 2),
+                }
                 print(json.dumps(line) if options.json else line, flush=True)
         history.close()
     return 0
