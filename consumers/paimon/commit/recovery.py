@@ -123,7 +123,9 @@ class Recovery:
         are read again and skipped again, or lie below the watermark that the rows of a source with gaps record.
         """
         index = LedgerIndex.read(self.ledger, ledger_head, self.consumer, self.source)
-        present = contained(index.clips, curated_digests(self.curated, curated_head, self.consumer, self.source))
+        # A consumer that is new, or has kept no clip, has none in the curated table to look for.
+        head = curated_head if len(index.clips) else None
+        present = contained(index.clips, curated_digests(self.curated, head, self.consumer, self.source))
         is_latest, is_newest = index.latest(), index.newest_versions()
         is_lacking, is_standing = (np.zeros(len(index.row_ids), dtype=np.bool_) for _ in range(2))
         is_lacking[index.clip_owners[~present]] = True
