@@ -14,6 +14,7 @@ from schemas.control import AuditEntry, Desired
 from schemas.positions import OffsetRange, Position
 from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRange, VideoOutcome, VideoTask
 from schemas.shards import EVERYTHING, Share
+from schemas.source_mark import SourceMark
 
 
 class BreakerState(StrEnum):
@@ -34,6 +35,8 @@ class SourceHead:
     ``next_offset`` is the offset that the next row will get: every existing row is below it. ``snapshot_id`` is None
     for a table without snapshots, and ``next_offset`` then 0.
 
+    ``mark`` is what is to be remembered of the source with a position in it.
+
     Where offsets have gaps, ``count`` returns how many rows ranges of them hold, and ``num_rows`` is how many the
     source has had since some fixed moment; None where every offset below the head is, or was, a row.
     """
@@ -42,6 +45,7 @@ class SourceHead:
     next_offset: int
     committed_at: datetime | None
     num_rows: int | None = None
+    mark: SourceMark | None = None
     count: Callable[[Sequence[OffsetRange]], int] | None = field(default=None, compare=False, repr=False)
 
     def num_missing(self, position: Position, share: Share) -> int:
@@ -58,7 +62,18 @@ class Source(Protocol):
         """Return the current end: one metadata read, whatever the backlog.
 
         Raises:
+            ConfigurationError: the source is not there any more, or cannot be read as it is now.
+            SourceChangedError: it is not the one that :meth:`resume` told of, or that was there before.
             StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def resume(self, source_table: str, mark: SourceMark | None) -> None:
+        """Go on where a consumer was: its rows are of ``source_table`` from now on, and the source is held to ``mark``.
+
+        Args:
+            source_table: the name that rows carry; the table's own, unless it is not the first of that name.
+            mark: what is remembered of the source; None where nothing is.
         """
         ...
 
@@ -84,6 +99,8 @@ class Recovered:
         sequence: sequence number of the last commit of this consumer, 0 when there is none.
         epoch: this incarnation's epoch, above that of every earlier one.
         share: which offsets are this shard's to do.
+        source_table: the source's name in this consumer's rows; None where it has the table's own.
+        mark: what is remembered of the source.
     """
 
     position: Position
@@ -91,14 +108,20 @@ class Recovered:
     sequence: int
     epoch: int
     share: Share = EVERYTHING
+    source_table: str | None = None
+    mark: SourceMark | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CommitBatch:
-    """Outcomes to be committed, with the position that holds once they are. May hold no outcome at all."""
+    """Outcomes to be committed, with the position that holds once they are. May hold no outcome at all.
+
+    ``mark`` is what the source was when these offsets were read; None keeps what was known.
+    """
 
     videos: tuple[ProcessedVideo, ...]
     position: Position
+    mark: SourceMark | None = None
 
 
 @dataclass(frozen=True, slots=True)

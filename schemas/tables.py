@@ -16,6 +16,7 @@ _TEXT = pa.string()
 # Snapshot properties in which a commit records who made it and how far it got (see consumers/paimon/fence).
 PROPERTY_CONSUMER = "sluice.consumer"
 PROPERTY_SOURCE = "sluice.source"
+PROPERTY_SOURCE_MARK = "sluice.source_mark"
 PROPERTY_EPOCH = "sluice.epoch"
 PROPERTY_SEQUENCE = "sluice.sequence"
 PROPERTY_POSITION = "sluice.position"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from consumers.paimon.commit.reposition import Move
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit_report import AuditReport
-from consumers.paimon.reading.clips import ClipPlace, ClipRecord
+from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.ports import CommitMark
 from schemas.positions import Position
@@ -129,8 +129,8 @@ class Library(Protocol):
         """Return the places of clips of one video that are in the curated table, by clip id."""
         ...
 
-    def media(self, record: ClipRecord) -> bytes | None:
-        """Return the MP4 of one clip, None where only a reference is kept."""
+    def media(self, record: ClipRecord) -> ClipBytes | None:
+        """Return the MP4 of one clip as something to read from, None where only a reference is kept."""
         ...
 
     def thumbnail(self, record: ClipRecord) -> bytes | None:

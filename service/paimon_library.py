@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 from consumers.clock import Clock, SystemClock
-from consumers.errors import ConfigurationError
 from consumers.paimon.commit.reposition import Move
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit_report import AuditReport
-from consumers.paimon.reading.clips import ClipPlace, ClipReader, ClipRecord
+from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.scan import ROW_ID
 from consumers.ports import CommitMark
@@ -52,8 +51,10 @@ class PaimonLibrary:
         self._audit_lock = threading.Lock()
         self._register_lock = threading.Lock()
         self._cache_lock = threading.Lock()
-        self._known: OrderedDict[str, ClipRecord] = OrderedDict()
-        self._bytes: OrderedDict[tuple[int, str], bytes | None] = OrderedDict()
+        self._clips = wiring.clip_reader(settings)
+        # With the snapshot in which each was last seen: a clip may be taken down.
+        self._known: OrderedDict[str, tuple[ClipRecord, int]] = OrderedDict()
+        self._thumbnails: OrderedDict[int, bytes | None] = OrderedDict()
 
     def dead_letters(self, wanted: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         """Return ledger rows of source rows whose latest run failed, the highest row id first, and where to go on."""
@@ -87,7 +88,7 @@ class PaimonLibrary:
 
     def clips(self, query: ClipQuery, limit: int) -> ClipList:
         """Return at most ``limit`` clips; fewer where many had to be looked at."""
-        reader = wiring.clip_reader(self._settings)
+        reader = self._clips.newest()
         end = reader.end if query.before is None else min(query.before, reader.end)
         found: list[ClipRecord] = []
         for start, rows in self._search(reader, ClipQuery.COLUMNS, end):
@@ -96,22 +97,28 @@ class PaimonLibrary:
             found += reader.records(matching[:num_left])
             if len(matching) > num_left:
                 # The next one begins the next page.
-                return self._listed(found, matching[num_left] + 1)
+                return self._listed(found, reader, matching[num_left] + 1)
             end = start
-        return self._listed(found, end or None)
+        return self._listed(found, reader, end or None)
 
     def clip(self, clip_id: str, row_id: int | None = None) -> ClipRecord | None:
         """Return one clip; without the row that it is said to be in, it is looked for among the newest."""
+        reader = self._clips.newest()
         with self._cache_lock:
-            known = self._known.get(clip_id)
-        if known is not None:
+            known, seen_in = self._known.get(clip_id, (None, -1))
+        if known is not None and seen_in == reader.snapshot_id:
             return known
-        reader = wiring.clip_reader(self._settings)
-        record = None if row_id is None else reader.record(row_id)
-        if record is None or record.values["clip_id"] != clip_id:
+        for place in (row_id, None if known is None else known.row_id):
+            record = None if place is None else reader.record(place)
+            if record is not None and record.values["clip_id"] == clip_id:
+                break
+        else:
             record = self._find(reader, clip_id)
-        if record is not None:
-            self._remember(record)
+        if record is None:
+            with self._cache_lock:
+                self._known.pop(clip_id, None)
+        else:
+            self._remember(record, reader)
         return record
 
     def clip_places(
@@ -119,19 +126,27 @@ class PaimonLibrary:
     ) -> dict[str, ClipPlace]:
         """Return the places of clips of one video that are in the curated table, by clip id."""
         with self._cache_lock:
-            known = {clip_id: self._known[clip_id].place for clip_id in clip_ids if clip_id in self._known}
-        if len(known) == len(clip_ids):
-            return known
-        reader = wiring.clip_reader(self._settings)
+            known = {clip_id: self._known[clip_id] for clip_id in clip_ids if clip_id in self._known}
+        reader = self._clips.newest()
+        if len(known) == len(clip_ids) and all(seen_in == reader.snapshot_id for _, seen_in in known.values()):
+            return {clip_id: record.place for clip_id, (record, _) in known.items()}
         return reader.places_of_video(source_row_id, set(clip_ids), f"{landed_at:%Y-%m-%d}", processed_at)
 
-    def media(self, record: ClipRecord) -> bytes | None:
-        """Return the MP4 of one clip; a player's range requests read it from the table once."""
-        return self._cached(record, "media", lambda: wiring.clip_reader(self._settings).media(record))
+    def media(self, record: ClipRecord) -> ClipBytes | None:
+        """Return the MP4 of one clip as something to read from, None where only a reference is kept."""
+        return self._clips.newest().open_media(record)
 
     def thumbnail(self, record: ClipRecord) -> bytes | None:
         """Return the JPEG of one clip, None where it has none."""
-        return self._cached(record, "thumbnail", lambda: wiring.clip_reader(self._settings).thumbnail(record))
+        with self._cache_lock:
+            if record.row_id in self._thumbnails:
+                return self._thumbnails[record.row_id]
+        data = self._clips.newest().thumbnail(record)
+        with self._cache_lock:
+            self._thumbnails[record.row_id] = data
+            while sum(len(each or b"") for each in self._thumbnails.values()) > _MAX_CACHED_BYTES:
+                self._thumbnails.popitem(last=False)
+        return data
 
     def register(self, uris: Sequence[str]) -> RegisterReport:
         """Register objects that are allow-listed; patterns and folders are none."""
@@ -140,9 +155,8 @@ class PaimonLibrary:
             # Checked before anything is opened: the answer must not tell what exists elsewhere.
             allowed.check(uri)
         with self._register_lock:
-            objects = wiring.find_objects(self._settings, uris)
-            if len(objects) > len(set(uris)):
-                raise ConfigurationError("one of the URIs is a folder or a pattern; name objects")
+            # Nothing is expanded: a pattern could lead anywhere before the result is looked at.
+            objects = wiring.name_objects(self._settings, uris)
             return wiring.register(self._settings, objects)
 
     def head_offset(self) -> int:
@@ -196,25 +210,13 @@ class PaimonLibrary:
                 num_rows = min(2 * num_rows, _MOST_ROWS)
             end, last_s = start, now_s
 
-    def _listed(self, found: list[ClipRecord], next_before: int | None) -> ClipList:
+    def _listed(self, found: list[ClipRecord], reader: ClipReader, next_before: int | None) -> ClipList:
         for record in found:
-            self._remember(record)
+            self._remember(record, reader)
         return ClipList(found, next_before)
 
-    def _cached(self, record: ClipRecord, kind: str, read: Callable[[], bytes | None]) -> bytes | None:
-        key = (record.row_id, kind)
+    def _remember(self, record: ClipRecord, reader: ClipReader) -> None:
         with self._cache_lock:
-            if key in self._bytes:
-                return self._bytes[key]
-        data = read()
-        with self._cache_lock:
-            self._bytes[key] = data
-            while len(self._bytes) > 1 and sum(len(each or b"") for each in self._bytes.values()) > _MAX_CACHED_BYTES:
-                self._bytes.popitem(last=False)
-        return data
-
-    def _remember(self, record: ClipRecord) -> None:
-        with self._cache_lock:
-            self._known[str(record.values["clip_id"])] = record
+            self._known[str(record.values["clip_id"])] = (record, reader.snapshot_id)
             if len(self._known) > _MAX_KNOWN_CLIPS:
                 self._known.popitem(last=False)

@@ -6,17 +6,29 @@ A variable is ``SLUICE_`` + section + ``__`` + key, in capitals: ``SLUICE_POOL__
 from __future__ import annotations
 
 import ipaddress
+import json
+import logging
 import os
+import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
 
 from consumers.errors import ConfigurationError
 from schemas.profile import Limits, Profile
 from schemas.shards import Shard
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_PATH = Path("sluice.toml")
 AUTO = "auto"
@@ -77,6 +89,12 @@ class ConsumerSettings(_Section):
         "fail",
         description="Only for raw tables that are read change by change: what to do when changes expired unread. fail "
         "stops with an error; earliest goes on with the oldest that are left and logs which are lost.",
+    )
+    accept_new_table: bool = Field(
+        False,
+        description="Go on although the raw table was rolled back, or dropped and made anew, since it was read: every "
+        "row that it holds is curated, from the first on, and what was curated before is kept apart. Without it that "
+        "is an error. `sluice run --accept-new-table` sets it for once.",
     )
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
@@ -266,6 +284,24 @@ class WatchSettings(_Section):
     )
 
 
+class MaintenanceSettings(_Section):
+    """Keeping ledger, curated and control table in order."""
+
+    enabled: bool = Field(
+        True, description="Maintain the tables while the service runs; off where Flink or Spark does it."
+    )
+    interval_s: float = Field(3600.0, ge=1, le=7 * 86400, description="Time between two rounds.")
+    keep_snapshots_s: float = Field(
+        3 * 86400.0, ge=3600, description="Snapshots younger than that stay, so that readers of them find their files."
+    )
+    keep_snapshots_min: int = Field(100, ge=10, description="So many of the newest snapshots stay, however old.")
+    keep_snapshots_max: int = Field(
+        100_000,
+        ge=100,
+        description="No more snapshots than that stay, however young; they are read one by one at times.",
+    )
+
+
 class Settings(BaseSettings):
     """Everything that can be configured."""
 
@@ -280,6 +316,7 @@ class Settings(BaseSettings):
     pool: PoolSettings = PoolSettings()
     input: InputSettings = InputSettings()
     watch: WatchSettings = WatchSettings()
+    maintenance: MaintenanceSettings = MaintenanceSettings()
     api: ApiSettings = ApiSettings()
     profile: Profile = Profile()
     limits: Limits = Limits()
@@ -325,9 +362,42 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
             return (init_settings, env_settings, InitSettingsSource(settings_cls, content))
 
     try:
-        return _Layered(**(overrides or {}))
+        settings = _Layered(**(overrides or {}))
     except ValidationError as error:
         raise ConfigurationError(_explain(error, file)) from error
+    except SettingsError as error:
+        raise ConfigurationError(_explain_environment()) from error
+    if content and _holds_secrets(content) and file.stat().st_mode & 0o077:
+        _log.warning("settings file %s holds secrets and others can read it: run `chmod 600 %s`", file, file)
+    return settings
+
+
+def _explain_environment() -> str:
+    """Say which variable cannot be read; never its value, which may be a secret."""
+    lines = []
+    for name in sorted(name for name in os.environ if name.upper().startswith("SLUICE_")):
+        # What is no table or list is taken as it is.
+        if os.environ[name].lstrip()[:1] in ("{", "["):
+            try:
+                json.loads(os.environ[name])
+            except ValueError as error:
+                lines.append(f'variable {name}: is no JSON: {error}; a table is written as {{"key": "value"}}')
+    return "\n".join(lines) or (
+        'a SLUICE_* variable cannot be read: tables and lists are written as JSON, as in {"key": "value"} and ["a"]'
+    )
+
+
+_SECRET_NAMES = re.compile(r"secret|password|access.?key|credential|(^|[._-])tokens?($|[._-])", re.IGNORECASE)
+
+
+def _holds_secrets(content: Mapping[str, Any], name: str = "") -> bool:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            if _holds_secrets(value, key):
+                return True
+        elif isinstance(value, str) and key != "token_file" and _SECRET_NAMES.search(f"{name}.{key}"):
+            return True
+    return False
 
 
 _TAGGED = ("profile", "models", "captioner")

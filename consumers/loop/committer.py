@@ -10,6 +10,7 @@ from consumers.ports import CommitBatch, CommitReceipt, Sink
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo
 from schemas.shards import Share
+from schemas.source_mark import SourceMark
 
 
 class Committer:
@@ -39,6 +40,8 @@ class Committer:
         self.position = Position()
         self.share = Share()
         self.sequence = 0
+        self.source_table: str | None = None
+        self.mark: SourceMark | None = None
         self.last_error: str | None = None
 
     def open(self) -> bool:
@@ -54,6 +57,7 @@ class Committer:
             return False
         self._note_success()
         self.position, self.sequence, self.share = recovered.position, recovered.sequence, recovered.share
+        self.source_table, self.mark = recovered.source_table, recovered.mark
         return True
 
     def add(self, video: ProcessedVideo) -> None:
@@ -124,7 +128,7 @@ class Committer:
         return batch, receipt
 
     def _form_batch(self) -> CommitBatch:
-        self._pending = CommitBatch(tuple(self._videos), self.position.union(self._done))
+        self._pending = CommitBatch(tuple(self._videos), self.position.union(self._done), self.mark)
         self._pending_bytes, self._held_bytes = self._held_bytes, 0
         self._videos, self._done = [], []
         self._policy.clear()

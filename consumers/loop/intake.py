@@ -10,6 +10,7 @@ from consumers.loop.retry import StorePatience
 from consumers.ports import Source, SourceHead
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo, SkippedRange
+from schemas.source_mark import SourceMark
 
 
 class Intake:
@@ -44,6 +45,11 @@ class Intake:
     def head_offset(self) -> int | None:
         """The end of the source when it was last read; None before that."""
         return None if self._head is None else self._head.next_offset
+
+    @property
+    def mark(self) -> SourceMark | None:
+        """What the source was when its end was last read; None before that, and where it tells nothing."""
+        return None if self._head is None else self._head.mark
 
     @property
     def is_at_head(self) -> bool:

@@ -142,11 +142,14 @@ class Processor:
             if self._stop_requested:
                 return self._report(EndReason.STOPPED, None, started_s)
             self._collect((self._committer.wake_at_s() or 0.0) - self._clock.monotonic_s())
+        if self._committer.source_table is not None:
+            self._source.resume(self._committer.source_table, self._committer.mark)
         source = share_of(self._source, self._committer.share)
         intake = Intake(source, self._committer.position, self._clock, self._config.poll_interval_s, self._patience())
         while True:
             self._in_flight.submit_due()
             self._admit(intake)
+            self._committer.mark = intake.mark or self._committer.mark
             self._in_flight.probe()
             self._commit_if_due(intake)
             reason = self._end_reason(intake, until_caught_up)

@@ -8,6 +8,7 @@ from consumers.ports import Source, SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo, SkippedRange
 from schemas.shards import Share
+from schemas.source_mark import SourceMark
 
 
 class ShardedSource:
@@ -31,6 +32,10 @@ class ShardedSource:
             StoreUnavailableError: the store did not answer.
         """
         return self._source.head()
+
+    def resume(self, source_table: str, mark: SourceMark | None) -> None:
+        """Pass on what a consumer remembers of the source."""
+        self._source.resume(source_table, mark)
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order, this share's rows, and ranges that hold none, or only rows of others.

@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
+from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.scan import stream
+from consumers.paimon.snapshots import read_snapshot
 from consumers.paimon.tables import check_table
 from schemas.control import AuditEntry, Desired
 from schemas.tables import CONTROL
@@ -40,23 +43,44 @@ class PaimonControlStore:
 
     def __init__(self, config: CatalogConfig, table: str) -> None:
         self._name = f"{config.database}.{table}"
-        self._table = load_table(open_catalog(config), config, table)
+        self._reload = partial(load_table, open_catalog(config), config, table)
+        self._table = self._reload()
         check_table(self._table, CONTROL)
         self._committer = TableCommitter(self._table, f"sluice-control-{uuid.uuid4()}", _no_check)
         self._lock = threading.Lock()
         self._sequence = 0
         self._read_at: int | None = None
+        self._newest = (0, "")
         self._desired: dict[str, Desired] = {}
 
     def version(self) -> int:
         """Return a number that grows with every write, 0 for an empty table: one metadata read.
 
         Raises:
+            ConfigurationError: the table is gone, or is not the one that was read before.
             StoreUnavailableError: the store did not answer.
         """
         with store_errors(f"table {self._name}"):
             latest = self._table.snapshot_manager().get_latest_snapshot()
-        return 0 if latest is None else int(latest.id)
+            if latest is None:
+                # Nothing written yet, or no table any more? Without one nobody can tell what is wanted.
+                self._reload()
+            version = 0 if latest is None else int(latest.id)
+            if self._is_another(latest, version):
+                raise ConfigurationError(
+                    f"table {self._name}: snapshot {self._newest[0]} was read, and is not in it any more: it was "
+                    f"rolled back, or dropped and made anew, and its newest is {version} now. What was wanted last "
+                    "holds on; restart the service to take what the table says now"
+                )
+        self._newest = (version, "" if latest is None else str(latest.uuid))
+        return version
+
+    def _is_another(self, latest: Any | None, version: int) -> bool:
+        newest_id, uuid = self._newest
+        if version <= newest_id:
+            return version < newest_id or (latest is not None and str(latest.uuid) != uuid)
+        known = read_snapshot(self._table.snapshot_manager(), newest_id) if newest_id else None
+        return known is not None and str(known.uuid) != uuid
 
     def desired(self, consumer: str) -> Desired:
         """Return what is wanted of ``consumer``; running where nobody has asked for anything.

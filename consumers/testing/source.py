@@ -14,6 +14,7 @@ from schemas.records import (
     RawVideo,
     SkippedRange,
 )
+from schemas.source_mark import SourceMark
 
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -74,6 +75,9 @@ class FakeSource:
             if not self._snapshot_id:
                 return SourceHead(None, 0, None)
             return SourceHead(self._snapshot_id, len(self._rows), _START)
+
+    def resume(self, source_table: str, mark: SourceMark | None) -> None:
+        """Accept everything: these rows are never replaced by others."""
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield a row, or the longest range without rows, for every offset in ``ranges`` below the head.

@@ -10,9 +10,11 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from service.api import wording
 
+_LONGEST_TEXT = 2000
 _MEDIA_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
 
 
@@ -42,12 +44,19 @@ def asset_url(name: str) -> str:
     return f"/static/{name}?v={assets()[name].tag}"
 
 
+def _cut(value: Any) -> Any:
+    """Return ``value``, of a text that nobody reads to its end the beginning: names in tables have no bound."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return value[:_LONGEST_TEXT] + "…" if is_text and len(value) > _LONGEST_TEXT else value
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("service.api", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_cut,
         trim_blocks=True,
         lstrip_blocks=True,
     )

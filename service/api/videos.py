@@ -6,10 +6,11 @@ import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
 from consumers.errors import ConfigurationError, UriNotAllowedError
-from consumers.paimon.reading.clips import ClipRecord
+from consumers.paimon.reading.clips import ClipBytes, ClipRecord
 from schemas.api_tables import ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, VideoStory
 from schemas.api_types import ClipId, RowId
 from schemas.records import RawVideo
@@ -121,17 +122,23 @@ def get_media(
     clip_id: Annotated[ClipId, Path()],
     row: _Row = None,
     byte_range: Annotated[str | None, Header(alias="Range", max_length=100)] = None,
+    if_range: Annotated[str | None, Header(max_length=200)] = None,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
 ) -> Response:
     """The clip as MP4; understands Range, so that players can seek."""
-    data = services.library.media(_find(services, clip_id, row))
-    if data is None:
+    record = _find(services, clip_id, row)
+    media = services.library.media(record)
+    if media is None:
         raise ApiError(
             404,
             "no-media",
             "The clip has no bytes of its own",
             "it was kept as a reference: its row names the source object and the span",
         )
-    return _partial(data, byte_range, f'"{clip_id}"')
+    tag = _tag(record)
+    if _is_known(if_none_match, tag):
+        return Response(status_code=304, headers={"ETag": tag, **_REVALIDATED})
+    return _partial(media, byte_range if if_range in (None, tag) else None, tag)
 
 
 @router.get(
@@ -139,16 +146,34 @@ def get_media(
     response_class=Response,
     responses={200: {"content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-def get_thumbnail(clip_id: ClipId, services: ServicesDep, who: security.Reader, row: _Row = None) -> Response:
+def get_thumbnail(
+    services: ServicesDep,
+    who: security.Reader,
+    clip_id: ClipId,
+    row: _Row = None,
+    if_none_match: Annotated[str | None, Header(max_length=1000)] = None,
+) -> Response:
     """The clip's picture, JPEG."""
-    data = services.library.thumbnail(_find(services, clip_id, row))
+    record = _find(services, clip_id, row)
+    headers = {"ETag": _tag(record), **_REVALIDATED}
+    if _is_known(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    data = services.library.thumbnail(record)
     if data is None:
         raise ApiError(404, "no-thumbnail", "The clip has no picture", "its row has no thumbnail_jpeg")
-    return Response(data, media_type="image/jpeg", headers=_CACHED)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
-# A clip never changes; its id says what it is. Only for the one who asked, though.
-_CACHED = {"Cache-Control": "private, max-age=86400, immutable"}
+# A clip never changes, but it may be taken down: a browser has to ask each time, and is told that it has it already.
+_REVALIDATED = {"Cache-Control": "private, no-cache"}
+
+
+def _tag(record: ClipRecord) -> str:
+    return f'"{record.values["clip_id"]}.{record.row_id}"'
+
+
+def _is_known(if_none_match: str | None, tag: str) -> bool:
+    return if_none_match is not None and tag in {each.strip().removeprefix("W/") for each in if_none_match.split(",")}
 
 
 def _find(services: Services, clip_id: str, row_id: int | None) -> ClipRecord:
@@ -201,24 +226,26 @@ def _status(services: Services, row_id: int, raw: RawVideo | None, runs: list[di
     return "deleted" if raw is None else "waiting"
 
 
-def _partial(data: bytes, wanted: str | None, etag: str) -> Response:
-    """Return all of ``data``, or the one range that is wanted (RFC 9110, section 14)."""
-    headers = {"Accept-Ranges": "bytes", "ETag": etag, **_CACHED}
+def _partial(media: ClipBytes, wanted: str | None, tag: str) -> Response:
+    """Return the whole clip, or the one range that is wanted (RFC 9110, section 14), read as it is sent."""
+    headers = {"Accept-Ranges": "bytes", "ETag": tag, **_REVALIDATED}
+    size = media.num_bytes
     match = _RANGE.match(wanted.strip()) if wanted else None
     if match is None or not (match[1] or match[2]):
         # Other units and several ranges may be ignored.
-        return Response(data, media_type="video/mp4", headers=headers)
+        headers["Content-Length"] = str(size)
+        return StreamingResponse(media.chunks(0, size), media_type="video/mp4", headers=headers)
     if match[1]:
-        start, end = int(match[1]), min(int(match[2] or len(data)), len(data) - 1)
+        start, end = int(match[1]), min(int(match[2] or size), size - 1)
     else:
-        start, end = max(0, len(data) - int(match[2])), len(data) - 1
+        start, end = max(0, size - int(match[2])), size - 1
     if start > end:
         raise ApiError(
             416,
             "range-not-satisfiable",
             "There are no such bytes",
-            f"the clip has {len(data)} bytes; ask for a range within them",
-            headers={"Content-Range": f"bytes */{len(data)}"},
+            f"the clip has {size} bytes; ask for a range within them",
+            headers={"Content-Range": f"bytes */{size}"},
         )
-    headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
-    return Response(data[start : end + 1], 206, media_type="video/mp4", headers=headers)
+    headers |= {"Content-Range": f"bytes {start}-{end}/{size}", "Content-Length": str(end + 1 - start)}
+    return StreamingResponse(media.chunks(start, end + 1), 206, media_type="video/mp4", headers=headers)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from consumers.errors import ConfigurationError, SluiceError
+from consumers.errors import ConfigurationError, SluiceError, SourceChangedError
 from service.cli import (
     audit,
     clips,
@@ -17,6 +17,7 @@ from service.cli import (
     demo,
     ingest,
     init,
+    maintain,
     models,
     plan,
     replay,
@@ -38,7 +39,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (init, ingest, run, status, audit, clips, demo, control, replay, watch, rescale, models, plan, token):
+for module in (
+    init,
+    ingest,
+    run,
+    status,
+    audit,
+    clips,
+    demo,
+    control,
+    replay,
+    watch,
+    rescale,
+    maintain,
+    models,
+    plan,
+    token,
+):
     module.register(app)
 
 
@@ -68,7 +85,7 @@ def main() -> None:
     """Run the command line: exit code 0 if all is well, 1 for a problem found, 2 for input that does not fit."""
     try:
         app()
-    except ConfigurationError as error:
+    except (ConfigurationError, SourceChangedError) as error:
         _complain(error)
         sys.exit(EXIT_USAGE)
     except SluiceError as error:

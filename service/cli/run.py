@@ -64,13 +64,21 @@ def _run(
             "--take-over", help="Start although another process runs this consumer; that one stops at its next commit."
         ),
     ] = False,
+    accept_new_table: Annotated[
+        bool,
+        typer.Option(
+            "--accept-new-table",
+            help="Begin anew if the raw table was rolled back, or dropped and made anew, since it was read.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}
-    if named := {key: value for key, value in {"id": consumer, "shard": shard}.items() if value is not None}:
+    consumer_settings = {"id": consumer, "shard": shard, "accept_new_table": accept_new_table or None}
+    if named := {key: value for key, value in consumer_settings.items() if value is not None}:
         overrides["consumer"] = named
     listen = {"host": host, "port": port, "insecure_behind_proxy": insecure_behind_proxy or None}
     if given := {key: value for key, value in listen.items() if value is not None}:

@@ -9,7 +9,8 @@ from service.wiring.consuming import (
     member,
     processor_factory,
 )
-from service.wiring.landing import create_tables, find_objects, register, watchers
+from service.wiring.landing import create_tables, find_objects, name_objects, register, watchers
+from service.wiring.maintaining import maintenance
 from service.wiring.named import allow_list, catalog_config, raw_columns, shard, table_names, with_shard
 from service.wiring.reading import (
     audit,
@@ -36,7 +37,9 @@ __all__ = [
     "find_objects",
     "lease",
     "ledger_reader",
+    "maintenance",
     "member",
+    "name_objects",
     "processor_factory",
     "progress_reader",
     "raw_columns",

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
 from consumers.clock import SystemClock
-from consumers.errors import ConfigurationError
+from consumers.errors import ConfigurationError, SourceChangedError
 from consumers.loop.breaker import BreakerPolicy
 from consumers.loop.commit_policy import CommitPolicy
 from consumers.loop.config import ProcessorConfig
 from consumers.loop.processor import Processor
 from consumers.loop.retry import RetryPolicy
 from consumers.members.lease import Holder, LeaseKeeper
+from consumers.paimon.commit.generation import remembered
 from consumers.paimon.commit.lease import PaimonLeases
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
@@ -27,10 +29,13 @@ from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import choose_decoder
 from schemas.shards import Shard
+from schemas.source_mark import generation_of
 from service.host.members import Member, lease_name
 from service.models import WithLocalModels, model_pools
 from service.settings import AUTO, Settings
 from service.wiring.named import allow_list, catalog_config, raw_columns, shard, table_names
+
+_log = logging.getLogger(__name__)
 
 
 def member(settings: Settings) -> Member:
@@ -124,8 +129,24 @@ def build_sink(settings: Settings) -> Sink:
         settings.profile,
         shard=part,
         has_gaps=protect is not None,
+        generation=_accepted_generation(settings) if settings.consumer.accept_new_table else 1,
         on_committed=protect,
     )
+
+
+def _accepted_generation(settings: Settings) -> int:
+    """Return which table of its name the raw table is by now: one more than is remembered, where it has changed."""
+    config, names = catalog_config(settings), table_names(settings)
+    source_name, mark = remembered(config, names, settings.consumer.id)
+    generation = generation_of(source_name, f"{config.database}.{names.raw}") or 1
+    source = build_source(settings)
+    source.resume(source_name, mark)
+    try:
+        source.head()
+    except SourceChangedError as error:
+        _log.warning("accepted as a new table: %s", error)
+        return generation + 1
+    return generation
 
 
 def build_pool(settings: Settings) -> WorkerPool:

@@ -9,7 +9,7 @@ from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError, UriNotAllowedError
 from consumers.paimon.catalog import open_catalog
 from consumers.paimon.landing.listing import open_listing
-from consumers.paimon.landing.objects import ObjectInfo, expand
+from consumers.paimon.landing.objects import ObjectInfo, expand, named
 from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
 from consumers.paimon.landing.raw_writer import register as register_objects
 from consumers.paimon.landing.state import WatchStates
@@ -37,8 +37,20 @@ def find_objects(settings: Settings, locations: Sequence[str]) -> list[ObjectInf
     Raises:
         ConfigurationError: a location does not exist, holds no video file, or may not be read by the workers.
     """
+    return _held_to_allow_list(settings, list(expand(locations, catalog_config(settings).options)))
+
+
+def name_objects(settings: Settings, uris: Sequence[str]) -> list[ObjectInfo]:
+    """Return the objects of exactly these names: no folder is searched, no pattern filled in.
+
+    Raises:
+        ConfigurationError: one is no object, or may not be read by the workers.
+    """
+    return _held_to_allow_list(settings, list(named(uris, catalog_config(settings).options)))
+
+
+def _held_to_allow_list(settings: Settings, objects: list[ObjectInfo]) -> list[ObjectInfo]:
     allowed = allow_list(settings)
-    objects = list(expand(locations, catalog_config(settings).options))
     for item in objects:
         try:
             allowed.check(item.uri)

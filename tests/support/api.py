@@ -16,7 +16,7 @@ from consumers.loop.config import ProcessorConfig
 from consumers.loop.processor import Processor
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit_report import AuditReport
-from consumers.paimon.reading.clips import ClipPlace, ClipRecord
+from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
@@ -162,8 +162,8 @@ class FakeLibrary:
     ) -> dict[str, ClipPlace]:
         return {str(c.values["clip_id"]): c.place for c in self.clip_list if c.values["clip_id"] in clip_ids}
 
-    def media(self, record: ClipRecord) -> bytes | None:
-        return MEDIA if record.row_id else None
+    def media(self, record: ClipRecord) -> ClipBytes | None:
+        return ClipBytes(len(MEDIA), lambda start, end: MEDIA[start:end]) if record.row_id else None
 
     def thumbnail(self, record: ClipRecord) -> bytes | None:
         return b"jpeg" if record.row_id else None

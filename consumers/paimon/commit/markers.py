@@ -10,6 +10,7 @@ from consumers.errors import StopError
 from consumers.paimon.snapshots import read_snapshot
 from schemas.positions import Position
 from schemas.shards import EVERYTHING, Shard, Share, bases_from_json, bases_to_json
+from schemas.source_mark import SourceMark
 from schemas.tables import (
     PROPERTY_BASES,
     PROPERTY_CONSUMER,
@@ -19,6 +20,7 @@ from schemas.tables import (
     PROPERTY_SEQUENCE,
     PROPERTY_SHARD,
     PROPERTY_SOURCE,
+    PROPERTY_SOURCE_MARK,
 )
 
 MAX_SNAPSHOTS_WALKED = 1000
@@ -36,6 +38,7 @@ class Marker:
         share: of which shard it is, and what was finished under earlier divisions.
         is_division: it divides the consumer anew and is where every one of ``share.shard.count`` shards begins.
         replays: rows of the ledger's position that a person wants to see processed once more.
+        mark: what the source was when it was last read; None where an earlier version wrote the marker.
     """
 
     consumer: str
@@ -48,6 +51,7 @@ class Marker:
     share: Share = EVERYTHING
     is_division: bool = False
     replays: Position = field(default_factory=Position)
+    mark: SourceMark | None = None
 
     @property
     def shard(self) -> Shard:
@@ -72,6 +76,8 @@ class Marker:
             properties[PROPERTY_BASES] = bases_to_json(self.share.bases)
         if self.replays != Position():
             properties[PROPERTY_REPLAYS] = self.replays.to_json()
+        if self.mark is not None:
+            properties[PROPERTY_SOURCE_MARK] = self.mark.to_json()
         return properties
 
     @classmethod
@@ -100,6 +106,7 @@ class Marker:
                 ),
                 shard.startswith(_ALL),
                 Position.from_json(properties[PROPERTY_REPLAYS]) if PROPERTY_REPLAYS in properties else Position(),
+                SourceMark.from_json(properties[PROPERTY_SOURCE_MARK]) if PROPERTY_SOURCE_MARK in properties else None,
             )
         except (KeyError, ValueError) as error:
             raise StopError(f"snapshot {snapshot.id}: the marker of consumer {consumer} is damaged: {error}") from error
@@ -161,11 +168,12 @@ class Division:
     newest: Marker
     is_complete: bool
 
-    def shards(self) -> tuple[tuple[Share, Position], ...]:
-        """Return share and position of each shard that has a marker, by index."""
+    def shards(self, source: str | None = None) -> tuple[tuple[Share, Position], ...]:
+        """Return share and position of each shard that has a marker, by index; of markers over ``source`` alone."""
         return tuple(
             (Share(Shard(index, self.count), marker.share.bases), marker.position)
             for index, marker in sorted(self.markers.items())
+            if source in (None, marker.source)
         )
 
 

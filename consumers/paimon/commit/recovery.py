@@ -14,6 +14,7 @@ from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, read_d
 from consumers.paimon.scan import stream
 from schemas.positions import OffsetRange, Position
 from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
+from schemas.source_mark import is_earlier_generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,8 @@ class Recovery:
         )
         if division is None:
             return is_known, None
+        if is_earlier_generation(division.newest.source, self.source):
+            return True, self._begun_anew(division.newest)
         if division.newest.source != self.source:
             raise ConfigurationError(
                 f"consumer {self.consumer} has tailed table {division.newest.source} so far; give the one on table "
@@ -90,7 +93,22 @@ class Recovery:
                 f"{division.count} and so on), or change their number with `sluice rescale {self.shard.count}`"
             )
         marker = division.markers.get(self.shard.index)
+        if marker is not None and is_earlier_generation(marker.source, self.source):
+            marker = self._begun_anew(marker)
         return marker is not None or division.is_complete, marker
+
+    def _begun_anew(self, marker: Marker) -> Marker:
+        """Return ``marker``, of another table of the source's name, as that of a consumer that has read nothing."""
+        return Marker(
+            self.consumer,
+            self.source,
+            marker.epoch,
+            marker.sequence,
+            Position(),
+            marker.commit_user,
+            marker.snapshot_id,
+            Share(self.shard),
+        )
 
     def _standing(self, marker: Marker | None, by_rows: Standing | None) -> Standing:
         if marker is None:

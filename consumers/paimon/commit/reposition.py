@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from consumers.errors import FencedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
+from consumers.paimon.commit.generation import SourceName, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges
 from consumers.paimon.commit.markers import Marker
 from consumers.paimon.commit.recovery import Recovery, Standing
@@ -73,11 +74,18 @@ class Repositioner:
     def __init__(self, config: CatalogConfig, names: TableNames, consumer: str, shard: Shard = WHOLE) -> None:
         self._consumer = consumer
         self._shard = shard
-        self._source = f"{config.database}.{names.raw}"
         catalog = open_catalog(config)
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
-        self._recovery = Recovery(self._ledger, self._curated, consumer, self._source, shard)
+        self._name = SourceName(self._ledger, self._curated, consumer, f"{config.database}.{names.raw}")
+
+    @property
+    def _source(self) -> str:
+        return self._name.now()
+
+    @property
+    def _recovery(self) -> Recovery:
+        return Recovery(self._ledger, self._curated, self._consumer, self._source, self._shard)
 
     def to_offset(self, offset: int) -> Move:
         """Plan that everything below ``offset`` is done and everything from there on is not.
@@ -130,6 +138,8 @@ class Repositioner:
             if (curated.position, max(ledger.sequence, curated.sequence)) != (move.current, move.sequence):
                 raise FencedError(f"consumer {self._consumer} has committed since this was planned; plan it again")
             epoch = max(ledger.epoch, curated.epoch) + 1
+            source = self._source
+            mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
             skipped = move.proposed.without(move.current.ranges())
             asked = ledger.replays.union(move.read_again.ranges())
             for table, head, position, share, replays in (
@@ -140,7 +150,15 @@ class Repositioner:
                 fence.seen(head)
                 committer = TableCommitter(table, user, fence.check)
                 marker = Marker(
-                    self._consumer, self._source, epoch, move.sequence, position, user, share=share, replays=replays
+                    self._consumer,
+                    source,
+                    epoch,
+                    move.sequence,
+                    position,
+                    user,
+                    share=share,
+                    replays=replays,
+                    mark=mark,
                 )
                 committer.publish([], move.sequence, marker.to_properties())
                 committer.close()

@@ -14,12 +14,14 @@ from typing import Any
 from consumers.errors import ConfigurationError, FencedError, StopError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
+from consumers.paimon.commit.generation import SourceName, newest_mark
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Division, Marker, newest_marker, read_division
 from consumers.paimon.commit.recovery import Recovery, Standing, standing_of
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.tables import TableNames
 from schemas.positions import Position
 from schemas.shards import WHOLE, Shard, Share, rebased
+from schemas.source_mark import generation_of
 
 _MAX_ROUNDS = 100
 
@@ -57,10 +59,14 @@ class Rescaler:
 
     def __init__(self, config: CatalogConfig, names: TableNames, consumer: str) -> None:
         self._consumer = consumer
-        self._source = f"{config.database}.{names.raw}"
         catalog = open_catalog(config)
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
+        self._name = SourceName(self._ledger, self._curated, consumer, f"{config.database}.{names.raw}")
+
+    @property
+    def _source(self) -> str:
+        return self._name.now()
 
     def counts(self) -> tuple[int | None, int | None]:
         """Return the number of shards by ledger and curated table; None where no marker is left, or never was one.
@@ -123,6 +129,7 @@ class Rescaler:
                 share=Share(first, bases),
                 is_division=True,
                 replays=Position.from_ranges(part for each in old.standings for part in each.replays.ranges()),
+                mark=newest_mark([each.marker.mark for each in old.standings if each.marker is not None]),
             )
             fence = Fence(self._consumer, user, table.identifier.get_full_name(), None)
             fence.seen(head)
@@ -143,11 +150,15 @@ class Rescaler:
     def _old(self, table: Any, head: Any | None) -> _Old:
         division = self._division(table, head)
         count = 1 if division is None else division.count
+        source = self._source
         standings: list[Standing] = []
         for index in range(count):
             shard = Shard(index, count)
             marker = None if division is None else division.markers.get(index)
-            if marker is not None:
+            if marker is not None and marker.source != source:
+                # It has not begun yet with the table that was accepted in the place of its own.
+                standings.append(Standing(Position(), marker.sequence, marker.epoch, share=Share(shard)))
+            elif marker is not None:
                 standings.append(standing_of(marker, shard))
             elif division is not None and division.is_complete:
                 standings.append(Standing(share=Share(shard)))
@@ -163,10 +174,10 @@ class Rescaler:
 
     def _division(self, table: Any, head: Any | None) -> Division | None:
         division, _ = read_division(table.snapshot_manager(), self._consumer, head, MAX_SNAPSHOTS_WALKED)
-        if division is not None and division.newest.source != self._source:
+        if division is not None and generation_of(division.newest.source, self._name.raw_name) is None:
             raise ConfigurationError(
-                f"consumer {self._consumer} tails table {division.newest.source}, not {self._source}; name the right "
-                "table or the right consumer in the settings"
+                f"consumer {self._consumer} tails table {division.newest.source}, not {self._name.raw_name}; name the "
+                "right table or the right consumer in the settings"
             )
         return division
 

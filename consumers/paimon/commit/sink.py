@@ -20,6 +20,7 @@ import pyarrow as pa
 from consumers.errors import FencedError, SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
+from consumers.paimon.commit.generation import current_source, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.markers import Marker
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
@@ -33,6 +34,7 @@ from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
 from schemas.records import ProcessedVideo
 from schemas.shards import WHOLE, Shard, Share
+from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
 
 STEPS = (
@@ -93,6 +95,8 @@ class PaimonSink:
         profile: recorded in every row.
         shard: which part of the consumer's work this process does.
         has_gaps: the source's offsets have gaps, so that ledger rows record the watermark, too.
+        generation: the least generation of the source that is accepted: where the consumer has read an older one so
+            far, it begins anew (see :mod:`consumers.paimon.commit.generation`).
         on_committed: told the position after each commit, and once when the sink is open.
         on_step: called at each of :data:`STEPS`, for tests of what happens when a process dies there.
 
@@ -110,11 +114,15 @@ class PaimonSink:
         *,
         shard: Shard = WHOLE,
         has_gaps: bool = False,
+        generation: int = 1,
         on_committed: Callable[[Position], None] | None = None,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
         self._consumer = consumer
-        self._source = f"{config.database}.{names.raw}"
+        self._raw_name = f"{config.database}.{names.raw}"
+        self._source = self._raw_name
+        self._generation = generation
+        self._mark: SourceMark | None = None
         self._profile = profile
         self._shard = shard
         self._has_gaps = has_gaps
@@ -130,7 +138,6 @@ class PaimonSink:
         catalog = open_catalog(config)
         self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
         self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
-        self._recovery = Recovery(self._ledger.table, self._curated.table, consumer, self._source, shard)
 
     def _side(self, role: str, table: Any, spec: Any) -> _Side:
         check_table(table, spec)
@@ -184,7 +191,9 @@ class PaimonSink:
         self._on_step("after_curated_claim")
         self._read_half_committed()
         share = self._curated.standing.share
-        return Recovered(self._curated.position, self._ledger.position, sequence, self._epoch, share)
+        return Recovered(
+            self._curated.position, self._ledger.position, sequence, self._epoch, share, self._source, self._mark
+        )
 
     def _recover(self) -> tuple[Standing, Standing]:
         """Return where ledger and curated table stand, and take their snapshots up to now as seen.
@@ -198,7 +207,17 @@ class PaimonSink:
             if not self._is_ledger_claimed:
                 self._ledger.fence.seen(ledger_head)
             self._curated.fence.seen(curated_head)
-            return self._recovery.standing(ledger_head, curated_head)
+            heads = [(self._ledger.table, ledger_head), (self._curated.table, curated_head)]
+            source = current_source(heads, self._consumer, self._raw_name)
+            generation = max(generation_of(source, self._raw_name) or 1, self._generation)
+            self._source = source_of_generation(self._raw_name, generation)
+            ledger, curated = self._recovery.standing(ledger_head, curated_head)
+            self._mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
+            return ledger, curated
+
+    @property
+    def _recovery(self) -> Recovery:
+        return Recovery(self._ledger.table, self._curated.table, self._consumer, self._source, self._shard)
 
     def _read_half_committed(self) -> None:
         with store_errors("ledger"):
@@ -216,6 +235,7 @@ class PaimonSink:
         self._resolve(self._ledger)
         self._resolve(self._curated)
         self._check(batch)
+        self._mark = batch.mark or self._mark
         pending = self._pending
         if pending is None or pending.position != batch.position:
             pending = _Pending(batch.position, max(self._ledger.sequence, self._curated.sequence) + 1)
@@ -321,6 +341,7 @@ class PaimonSink:
             self._user,
             share=after.share.pruned(after.position),
             replays=after.replays,
+            mark=self._mark,
         )
         side.fence.committing = None if step is None else sequence
         try:

@@ -102,7 +102,7 @@ class PaimonStaging:
                 match = _NAME.match(status.base_name)
                 if status.type != pafs.FileType.File or match is None:
                     continue
-                if match["owner"] == self._owner or _modified_s(status) < long_ago_s:
+                if match["owner"] == self._owner or modified_s(status) < long_ago_s:
                     found.append(BlobReference(f"{self._folder}/{status.base_name}", 0, status.size))
             return found
 
@@ -122,6 +122,7 @@ def descriptor_of(reference: BlobReference) -> bytes:
     return bytes(BlobDescriptor(reference.uri, reference.offset_bytes, reference.length_bytes).serialize())
 
 
-def _modified_s(status: Any) -> float:
+def modified_s(status: Any) -> float:
+    """Return when a file was last written, as Unix time, whatever the storage calls it."""
     # Seconds on disk, a datetime from an object store.
     return float(status.mtime) if isinstance(status.mtime, int | float) else float(status.mtime.timestamp())

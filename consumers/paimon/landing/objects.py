@@ -50,6 +50,9 @@ MEDIA_SUFFIXES = frozenset(
 """File names that a folder or a glob is searched for; a file named by itself is taken whatever its name."""
 
 
+_NO_OBJECT = "there is no such object; name objects, for folders and patterns are what `sluice ingest` takes"
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
     """One object in a store. ``etag`` changes when the object does; it is ``size-mtime_ns`` where there is none."""
@@ -86,6 +89,45 @@ def expand(items: Sequence[str], options: Mapping[str, str] | None = None) -> It
                 yield info
         if not found:
             raise ConfigurationError(f"{item}: no video file there; a folder is searched for {_suffixes()}")
+
+
+def named(uris: Sequence[str], options: Mapping[str, str]) -> Iterator[ObjectInfo]:
+    """Yield the objects of exactly these names, each once: no folder is searched and no pattern filled in.
+
+    Args:
+        uris: of objects.
+        options: catalog options, for the object store's endpoint and keys.
+
+    Raises:
+        ConfigurationError: one is no object, or cannot be read.
+    """
+    for uri in dict.fromkeys(uris):
+        path = local_path(uri)
+        if path is None:
+            yield _one(uri, options)
+        elif path.is_file():
+            yield file_info(path)
+        else:
+            raise ConfigurationError(f"{uri}: {_NO_OBJECT}")
+
+
+def _one(uri: str, options: Mapping[str, str]) -> ObjectInfo:
+    try:
+        if is_s3(uri):
+            location = open_s3(uri, options)
+            if location.key:
+                return s3_info(location, obstore.head(location.store, location.key))
+        else:
+            status = FileIO.get(uri, Options(dict(options))).get_file_status(uri)
+            if status.type == pafs.FileType.File:
+                return _remote_info(uri, status)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{uri}: {_NO_OBJECT}") from error
+    except SluiceError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(f"{uri}: cannot be read: {' '.join(explain(error).split())}") from error
+    raise ConfigurationError(f"{uri}: {_NO_OBJECT}")
 
 
 def _local(item: str, path: Path) -> Iterator[ObjectInfo]:

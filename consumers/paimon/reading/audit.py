@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.generation import current_source
 from consumers.paimon.commit.ledger_index import as_ranges, contained
-from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Division, read_division
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
 from consumers.paimon.reading.audit_clips import AuditedClips, DeepCheck
 from consumers.paimon.reading.audit_keys import comparable, compare_keys
 from consumers.paimon.reading.audit_ledger import AuditedLedger, RawReader, compare_rows
@@ -56,18 +57,20 @@ def audit(
     """
     catalog = open_catalog(config)
     raw, curated, ledger = (load_table(catalog, config, name) for name in (names.raw, names.curated, names.ledger))
-    source = f"{config.database}.{names.raw}"
     tell = on_progress or (lambda step: None)
     findings = Findings()
-    with store_errors(f"audit of {source}"):
+    raw_name = f"{config.database}.{names.raw}"
+    with store_errors(f"audit of {raw_name}"):
         raw_head, curated_head, ledger_head = (
             table.snapshot_manager().get_latest_snapshot() for table in (raw, curated, ledger)
         )
         division, _ = read_division(curated.snapshot_manager(), consumer, curated_head, MAX_SNAPSHOTS_WALKED)
         reader = RawReader(raw, columns or RawColumns())
+        source = current_source([(ledger, ledger_head), (curated, curated_head)], consumer, raw_name)
         tell(f"reading {names.ledger}")
         told = AuditedLedger.read(ledger, ledger_head, consumer, source, reader.own_files, findings)
-        done = _Done(division) if division is not None or len(told.index.row_ids) == 0 else None
+        shards = () if division is None else division.shards(source)
+        done = _Done(shards) if division is not None or len(told.index.row_ids) == 0 else None
         if done is None:
             findings.note(_MARKER_EXPIRED)
         tell(f"reading {names.raw}")
@@ -107,8 +110,8 @@ def audit(
 class _Done:
     """What the shards of a consumer have finished between them."""
 
-    def __init__(self, division: Division | None) -> None:
-        self._shards: tuple[tuple[Share, Position], ...] = () if division is None else division.shards()
+    def __init__(self, shards: tuple[tuple[Share, Position], ...]) -> None:
+        self._shards = shards
 
     @property
     def watermark(self) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
@@ -21,6 +23,7 @@ _MOST_ROWS = 32_768
 _MOST_FILES = 64
 # How far the clocks of those who write files and those who process videos may differ.
 _CLOCK_SKEW = timedelta(minutes=5)
+_CHUNK_BYTES = 1024 * 1024
 _BYTES = ("clip", "thumbnail_jpeg")
 _COLUMNS = tuple(name for name in CURATED.schema.names if name not in _BYTES)
 
@@ -51,6 +54,24 @@ class ClipPlace:
 
     row_id: int
     has_media: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClipBytes:
+    """The MP4 of one clip, read where it is wanted.
+
+    Attributes:
+        num_bytes: how long it is.
+        read: returns the bytes from one position to another, exclusive.
+    """
+
+    num_bytes: int
+    read: Callable[[int, int], bytes]
+
+    def chunks(self, start: int, end: int) -> Iterator[bytes]:
+        """Yield the bytes from ``start`` to ``end``, exclusive, at most a megabyte at a time."""
+        for position in range(start, end, _CHUNK_BYTES):
+            yield self.read(position, min(position + _CHUNK_BYTES, end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +109,30 @@ class ClipReader:
         self._name = f"{config.database}.{table}"
         self._chunk_rows = chunk_rows
         self._table = load_table(open_catalog(config), config, table)
+        # Large clips are read from their blob files by range.
+        self._by_descriptor = self._table.copy({"blob-as-descriptor": "true"})
+        self._pin()
+
+    def _pin(self) -> None:
         with store_errors(f"table {self._name}"):
             self._head = self._table.snapshot_manager().get_latest_snapshot()
         self._end = 0 if self._head is None else self._head.next_row_id or 0
         self._readers: dict[tuple[tuple[str, ...], bool], RangeReader] = {}
+
+    def newest(self) -> ClipReader:
+        """Return a reader of the newest snapshot, on the same open table; one of each thread.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        reader = copy(self)
+        reader._pin()
+        return reader
+
+    @property
+    def snapshot_id(self) -> int:
+        """The snapshot that is read, 0 for an empty table."""
+        return 0 if self._head is None else int(self._head.id)
 
     @property
     def end(self) -> int:
@@ -189,6 +230,30 @@ class ClipReader:
         """
         return self._bytes(record, "clip")
 
+    def open_media(self, record: ClipRecord) -> ClipBytes | None:
+        """Return the MP4 of one clip as something to read from; raises and returns None as :meth:`media` does.
+
+        Reading from it raises StoreUnavailableError where the store does not answer, or the file has gone meanwhile.
+        """
+        rows = OffsetRange(record.row_id, record.row_id + 1)
+        reader = RangeReader(self._by_descriptor, ("clip",))
+        with store_errors(f"table {self._name}"):
+            reader.pin(self._head, OffsetRange(0, self._end))
+            found = reader.read(rows).rows.column("clip").to_pylist()
+        if not found:
+            raise self._gone(record)
+        if found[0] is None:
+            return None
+        blob = BlobDescriptor.deserialize(found[0])
+
+        def read(start: int, end: int) -> bytes:
+            with store_errors(f"table {self._name}"), self._table.file_io.new_input_stream(blob.uri) as stream:
+                stream.seek(blob.offset + start)
+                data: bytes = stream.read(end - start)
+            return data
+
+        return ClipBytes(blob.length, read)
+
     def thumbnail(self, record: ClipRecord) -> bytes | None:
         """Return the JPEG of one clip; raises what :meth:`media` does."""
         return self._bytes(record, "thumbnail_jpeg")
@@ -196,9 +261,12 @@ class ClipReader:
     def _bytes(self, record: ClipRecord, column: str) -> bytes | None:
         rows = self._read((column,), OffsetRange(record.row_id, record.row_id + 1)).to_pylist()
         if not rows:
-            raise ConfigurationError(f"table {self._name}: row {record.row_id} is not there any more; list again")
+            raise self._gone(record)
         data: bytes | None = rows[0][column]
         return data
+
+    def _gone(self, record: ClipRecord) -> ConfigurationError:
+        return ConfigurationError(f"table {self._name}: row {record.row_id} is not there any more; list again")
 
     def _read(self, columns: tuple[str, ...], rows: OffsetRange, *, whole_files: bool = False) -> pa.Table:
         with store_errors(f"table {self._name}"):

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.generation import SourceName
 from consumers.paimon.commit.ledger_index import of_consumer
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
 from consumers.paimon.scan import stream
@@ -104,7 +105,7 @@ class LedgerReader:
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
         self._consumer = consumer
-        self._source = f"{config.database}.{names.raw}"
+        self._name = SourceName(self._ledger, self._curated, consumer, f"{config.database}.{names.raw}")
 
     def committed(self) -> CommittedState | None:
         """Return what the consumer has committed, None when it never has or its marker has expired.
@@ -185,7 +186,7 @@ class LedgerReader:
 
         Only rows that were superseded are remembered: there are few of those.
         """
-        mine = of_consumer(self._consumer, self._source)
+        mine = of_consumer(self._consumer, self._name.now())
         with store_errors("ledger"):
             head = self._ledger.snapshot_manager().get_latest_snapshot()
             newest: dict[int, int] = {}

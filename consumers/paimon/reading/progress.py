@@ -64,7 +64,7 @@ class PaimonProgress:
         self._found: deque[tuple[int, int]] = deque(maxlen=4)
 
     def head(self) -> SourceHead:
-        """Return the current end of the source."""
+        """Return the current end of the source, held to what the consumer's newest commit remembers of it."""
         return self._source.head()
 
     def last_commit(self) -> CommitMark | None:
@@ -89,6 +89,7 @@ class PaimonProgress:
                 self._curated, self._consumer, latest, self._seen_id, MAX_SNAPSHOTS_WALKED, self._is_own
             )
             if walk.marker is not None:
+                self._source.resume(walk.marker.source, walk.marker.mark)
                 snapshot = read_snapshot(self._curated, walk.marker.snapshot_id)
                 if snapshot is not None:
                     self._last = self._mark(walk.marker, snapshot)

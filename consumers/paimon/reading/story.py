@@ -8,6 +8,7 @@ from typing import Any
 
 from consumers.clock import Clock, SystemClock
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.generation import SourceName
 from consumers.paimon.commit.ledger_index import of_consumer
 from consumers.paimon.reading.ledger_walk import Condition, newest_windows
 from consumers.paimon.scan import stream
@@ -76,8 +77,13 @@ class StoryReader:
 
     def __init__(self, config: CatalogConfig, names: TableNames, consumer: str, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._ledger = load_table(open_catalog(config), config, names.ledger)
-        self._mine = of_consumer(consumer, f"{config.database}.{names.raw}")
+        self._consumer = consumer
+        catalog = open_catalog(config)
+        self._ledger, curated = (load_table(catalog, config, name) for name in (names.ledger, names.curated))
+        self._name = SourceName(self._ledger, curated, consumer, f"{config.database}.{names.raw}")
+
+    def _mine(self) -> Any:
+        return of_consumer(self._consumer, self._name.now())
 
     def runs(self, row_id: int) -> list[dict[str, Any]]:
         """Return every ledger row of one source row, the first run first.
@@ -154,9 +160,8 @@ class StoryReader:
         bounds = {} if before is None else {"before": before}
         until_s = None if within_s is None else self._clock.monotonic_s() + within_s
         found: list[dict[str, Any]] = []
-        for window, rows in newest_windows(
-            self._ledger, head, columns, lambda it: [self._mine(it), *where(it)], **bounds
-        ):
+        mine = self._mine()
+        for window, rows in newest_windows(self._ledger, head, columns, lambda it: [mine(it), *where(it)], **bounds):
             for row in filter(admits, rows):
                 if len(found) == limit:
                     return found, int(row["source_row_id"]) + 1
@@ -168,9 +173,10 @@ class StoryReader:
     def _rows(self, columns: Sequence[str], where: Any) -> list[dict[str, Any]]:
         with store_errors("ledger"):
             head = self._ledger.snapshot_manager().get_latest_snapshot()
+            mine = self._mine()
 
             def predicate(builder: Any) -> Any:
-                return builder.and_predicates([self._mine(builder), *where(builder)])
+                return builder.and_predicates([mine(builder), *where(builder)])
 
             batches = stream(self._ledger, tuple(columns), head, predicate)
             return [row for batch in batches for row in batch.to_pylist()]

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,11 +28,13 @@ from consumers.clock import Clock
 from consumers.errors import PositionExpiredError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.snapshots import read_snapshot, snapshot_time
+from consumers.paimon.source.identity import SourceIdentity
 from consumers.paimon.source.raw_rows import RawRow, read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table
 from consumers.ports import RowOrigin, SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo, RowKind, SkippedRange
+from schemas.source_mark import SourceMark
 
 _log = logging.getLogger(__name__)
 
@@ -97,12 +99,15 @@ class ChangelogSource:
         on_expired: OnExpired = OnExpired.FAIL,
     ) -> None:
         self._columns = columns or RawColumns()
-        self.source_table = f"{config.database}.{table}"
+        self._name = f"{config.database}.{table}"
+        self.source_table = self._name
         self._on_expired = on_expired
-        self._table = load_table(open_catalog(config), config, table)
+        self._load = partial(load_table, open_catalog(config), config, table)
+        self._table = self._load()
         self._kind = check_raw_table(self._table, self._columns)
         self.location: str = self._table.table_path
         self._manager = self._table.snapshot_manager()
+        self._identity = SourceIdentity(self._table, self._name)
         self._keys: tuple[str, ...] = tuple(self._table.primary_keys)
         names = dict.fromkeys((*self._columns.names(), *self._keys))
         self._builder = self._table.new_stream_read_builder().with_projection(list(names)).with_include_row_kind(True)
@@ -113,13 +118,19 @@ class ChangelogSource:
         self._counted = (0, 0)
 
     def head(self) -> SourceHead:
-        """Return the current end: one metadata read, and one for each snapshot that is new.
+        """Return the current end: one metadata read, and two for each snapshot that is new.
 
         Raises:
+            ConfigurationError: the table is gone.
+            SourceChangedError: it was rolled back, or dropped and made anew.
             StoreUnavailableError: the store did not answer.
         """
         with store_errors(f"table {self.source_table}"):
             latest = self._manager.get_latest_snapshot()
+            if latest is None:
+                # No snapshot yet, or no table any more?
+                self._load()
+            self._identity.check(latest)
             if latest is None:
                 return SourceHead(None, 0, None)
             last_id, num_rows = self._counted
@@ -128,8 +139,18 @@ class ChangelogSource:
                 num_rows += sum(self._num_changes(snapshot_id) for snapshot_id in range(first, latest.id + 1))
                 self._counted = (latest.id, num_rows)
             return SourceHead(
-                latest.id, first_offset(latest.id + 1), snapshot_time(latest), num_rows=num_rows, count=self.num_rows
+                latest.id,
+                first_offset(latest.id + 1),
+                snapshot_time(latest),
+                num_rows=num_rows,
+                mark=self._identity.mark,
+                count=self.num_rows,
             )
+
+    def resume(self, source_table: str, mark: SourceMark | None) -> None:
+        """Let rows be of ``source_table`` from now on, and hold the table to ``mark``."""
+        self.source_table = source_table
+        self._identity.resume(mark)
 
     def num_rows(self, ranges: Sequence[OffsetRange]) -> int:
         """Return how many rows ``ranges`` hold, without reading them.

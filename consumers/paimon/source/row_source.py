@@ -11,11 +11,13 @@ from consumers.errors import StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, FileSpan, RangeReader, RangeRows
 from consumers.paimon.snapshots import read_snapshot, snapshot_time
+from consumers.paimon.source.identity import SourceIdentity
 from consumers.paimon.source.raw_rows import read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table, check_row_ids
 from consumers.ports import SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo, SkippedRange
+from schemas.source_mark import SourceMark
 
 # Rows held at once, as Arrow, where a large file makes reading ahead worth it.
 _MOST_ROWS = 32_768
@@ -48,31 +50,57 @@ class RowIdSource:
         chunk_rows: int = 1024,
         pin_rows: int = 65_536,
     ) -> None:
+        self._config, self._table_name = config, table
         self._columns = columns or RawColumns()
-        self.source_table = f"{config.database}.{table}"
-        raw = load_table(open_catalog(config), config, table)
-        check_row_ids(raw)
-        self._kind = check_raw_table(raw, self._columns)
-        self.location: str = raw.table_path
-        self._manager = raw.snapshot_manager()
+        self._name = f"{config.database}.{table}"
+        self.source_table = self._name
         self._chunk_rows = chunk_rows
         self._pin_rows = max(pin_rows, chunk_rows)
-        # Managed blobs come as references into Paimon's own files, never as bytes.
-        table_view = raw.copy({"blob-as-descriptor": "true"})
-        self._reader = RangeReader(table_view, self._columns.names())
+        raw = self._load()
+        self.location: str = raw.table_path
+        self._manager = raw.snapshot_manager()
         self._times = _CommitTimes(self._manager)
+        self._identity = SourceIdentity(raw, self._name)
+
+    def _load(self) -> Any:
+        """Load the table as it is now, and read by its newest schema from now on."""
+        raw = load_table(open_catalog(self._config), self._config, self._table_name)
+        check_row_ids(raw)
+        self._kind = check_raw_table(raw, self._columns)
+        self._schema_id = int(raw.table_schema.id)
+        # Managed blobs come as references into Paimon's own files, never as bytes.
+        self._reader = RangeReader(raw.copy({"blob-as-descriptor": "true"}), self._columns.names())
+        return raw
 
     def head(self) -> SourceHead:
-        """Return the current end: one metadata read, whatever the backlog.
+        """Return the current end: one metadata read, whatever the backlog, and a second one where there is more.
 
         Raises:
+            ConfigurationError: the table is gone, or was altered so that it does not fit the mapping.
+            SourceChangedError: it was rolled back, or dropped and made anew.
             StoreUnavailableError: the store did not answer.
         """
-        with store_errors(f"table {self.source_table}"):
-            latest = self._manager.get_latest_snapshot()
+        latest = self._latest()
         if latest is None:
             return SourceHead(None, 0, None)
-        return SourceHead(latest.id, latest.next_row_id or 0, snapshot_time(latest))
+        return SourceHead(latest.id, latest.next_row_id or 0, snapshot_time(latest), mark=self._identity.mark)
+
+    def resume(self, source_table: str, mark: SourceMark | None) -> None:
+        """Let rows be of ``source_table`` from now on, and hold the table to ``mark``."""
+        self.source_table = source_table
+        self._identity.resume(mark)
+
+    def _latest(self) -> Any | None:
+        """Return the latest snapshot after it was checked: same table, a schema that fits."""
+        with store_errors(f"table {self._name}"):
+            latest = self._manager.get_latest_snapshot()
+            if latest is None:
+                # No snapshot yet, or no table any more?
+                self._load()
+            elif latest.schema_id > self._schema_id:
+                self._load()
+            self._identity.check(latest)
+        return latest
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order of offset, an item for every offset in ``ranges`` below the head.
@@ -110,9 +138,9 @@ class RowIdSource:
                 start = end
 
     def _pin(self, start: int) -> None:
-        with store_errors(f"table {self.source_table}"):
-            latest = self._manager.get_latest_snapshot()
-            if latest is not None:
+        latest = self._latest()
+        if latest is not None:
+            with store_errors(f"table {self._name}"):
                 self._reader.pin(latest, OffsetRange(start, start + self._pin_rows))
 
     def _read(self, chunk: OffsetRange) -> RangeRows | None:
@@ -129,7 +157,7 @@ class RowIdSource:
         except Exception:
             # The pinned snapshot has expired with its files, or the store failed: one look at the latest tells.
             self._pin(chunk.start)
-            with store_errors(f"table {self.source_table}, rows {chunk.start} to {end - 1}"):
+            with store_errors(f"table {self._name}, rows {chunk.start} to {end - 1}"):
                 return self._reader.read(chunk, _MOST_ROWS)
 
     def _items_of(self, found: RangeRows, wanted: OffsetRange) -> Iterator[RawVideo | OffsetRange]:

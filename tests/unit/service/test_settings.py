@@ -96,3 +96,35 @@ def test_secret_never_shows_in_settings_or_errors(write) -> None:
     with pytest.raises(ConfigurationError) as caught:
         load_settings(path)
     assert "hush-hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["{bad", '{"s3.secret-key": hunter2}', "[1,"])
+def test_variable_that_is_no_json_is_named_without_its_value(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("SLUICE_CATALOG__WAREHOUSE", "/warehouse")
+    monkeypatch.setenv("SLUICE_CATALOG__OPTIONS", value)
+    with pytest.raises(ConfigurationError, match=r"^variable SLUICE_CATALOG__OPTIONS: is no JSON: ") as caught:
+        load_settings()
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_warned"),
+    [
+        ('options = { "s3.secret-key" = "hunter2" }', True),
+        ('options = { "fs.oss.accessKeySecret" = "hunter2" }', True),
+        ('options = { "s3.endpoint" = "http://store" }', False),
+    ],
+)
+def test_settings_with_secrets_that_others_can_read_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, line: str, is_warned: bool
+) -> None:
+    file = tmp_path / "sluice.toml"
+    file.write_text(f'[catalog]\nwarehouse = "/warehouse"\n{line}\n')
+    file.chmod(0o644)
+    load_settings(file)
+    assert ("chmod 600" in caplog.text) == is_warned
+    assert "hunter2" not in caplog.text
+    caplog.clear()
+    file.chmod(0o600)
+    load_settings(file)
+    assert caplog.text == ""

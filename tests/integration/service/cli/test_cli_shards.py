@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from consumers.errors import ConfigurationError
+from consumers.paimon.catalog import open_catalog
 from service import wiring
-from service.cli.main import app
+from service.cli.main import app, main
 from service.settings import load_settings
 from tests.support.changelog import KEYED, KeyedTable
 
@@ -77,3 +78,30 @@ def test_table_with_a_primary_key_is_curated_change_by_change(settings_file: Pat
     assert json.loads(_run("audit", "--json"))["ok"]
     with pytest.raises(ConfigurationError, match="by one process"):
         wiring.build_sink(load_settings(settings_file, {"consumer": {"shard": "0/2"}}))
+
+
+def test_raw_table_that_was_made_anew_is_refused_until_it_is_accepted(
+    settings_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warehouse = tmp_path / "warehouse"
+    _run("init", "--warehouse", str(warehouse), "--allow", str(tmp_path))
+    for number in range(3):
+        (tmp_path / f"v{number}.mp4").write_text("not a video")
+    _run("ingest", str(tmp_path / "v0.mp4"), str(tmp_path / "v1.mp4"))
+    assert json.loads(_run("run", "--until-caught-up", "--json"))["num_failed"] == 2
+    open_catalog(wiring.catalog_config(load_settings(settings_file))).drop_table("sluice.raw_videos")
+    with pytest.raises(ConfigurationError, match=r"table sluice\.raw_videos does not exist"):
+        _run("status")
+    _run("init")
+    _run("ingest", str(tmp_path / "v2.mp4"))
+    monkeypatch.setattr("sys.argv", ["sluice", "run", "--until-caught-up"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "sluice: table sluice.raw_videos: was read up to snapshot" in " ".join(capsys.readouterr().err.split())
+    assert json.loads(_run("run", "--until-caught-up", "--accept-new-table", "--json"))["num_failed"] == 1
+    again = json.loads(_run("run", "--until-caught-up", "--accept-new-table", "--json"))
+    assert (again["num_failed"], again["lag"]) == (0, 0)
+    status = json.loads(_run("status", "--json"))
+    assert (status["lag_rows"], status["videos"]["failed"]) == (0, 1)
+    assert json.loads(_run("audit", "--json"))["ok"]

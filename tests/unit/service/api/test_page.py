@@ -375,3 +375,18 @@ async def test_login_with_too_many_fields_is_refused_in_words() -> None:
         )
     assert answer.status_code == 400
     assert "This is not the login" in answer.text
+
+
+async def test_names_without_end_make_no_page_without_end() -> None:
+    service = Service()
+    service.library.letters = [
+        letter(11)
+        | {"video_id": "v" * 50_000, "failure_message": "<b>" * 20_000, "source_uri": "s3://b/" + "x" * 50_000}
+    ]
+    async with open_page(service) as client:
+        await log_in(client)
+        for path in ("/videos", "/videos/11"):
+            text = (await client.get(path)).text
+            assert "vvvv" in text or "xxxx" in text
+            assert len(text) < 40_000
+            assert "<b><b>" not in text

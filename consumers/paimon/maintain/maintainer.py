@@ -1,0 +1,106 @@
+"""One round of maintenance over the tables that Sluice owns, or what it would do."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from consumers.clock import Clock
+from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.maintain.expiry import Expired, Expiry, Retention
+from consumers.paimon.maintain.orphans import Orphans, Swept
+from consumers.paimon.maintain.table_files import TableFiles
+from consumers.paimon.tables import TableNames
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TableReport:
+    """What one round did to one table, or would do.
+
+    Attributes:
+        table: its full name.
+        expired: snapshots and what went with them.
+        orphans: files that nothing referred to.
+        left_alone: why nothing was done, None where it was.
+    """
+
+    table: str
+    expired: Expired = field(default_factory=Expired)
+    orphans: Swept = field(default_factory=Swept)
+    left_alone: str | None = None
+
+
+class Maintainer:
+    """Keeps ledger, curated and control table in order. Not thread-safe.
+
+    Args:
+        config: the catalog.
+        names: the tables.
+        retention: which snapshots stay.
+        clock: time.
+        is_stopped: asked between any two steps; True ends the round there.
+
+    Raises:
+        ConfigurationError: a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+
+    def __init__(
+        self,
+        config: CatalogConfig,
+        names: TableNames,
+        retention: Retention,
+        clock: Clock,
+        is_stopped: Callable[[], bool] = lambda: False,
+    ) -> None:
+        catalog = open_catalog(config)
+        self._tables = [load_table(catalog, config, name) for name in (names.ledger, names.curated, names.control)]
+        self._retention = retention
+        self._clock = clock
+        self._is_stopped = is_stopped
+
+    def run(self, *, dry: bool = False, sweep: bool = True) -> list[TableReport]:
+        """Expire and sweep up, table by table.
+
+        Args:
+            dry: change nothing; the reports say what would be done.
+            sweep: look for orphans, which lists every file.
+
+        Raises:
+            StoreUnavailableError: the store did not answer; what was done stays done.
+        """
+        reports = []
+        for table in self._tables:
+            if self._is_stopped():
+                break
+            name = table.identifier.get_full_name()
+            with store_errors(f"maintenance of table {name}"):
+                reports.append(self._maintain(table, name, self._clock.now(), dry=dry, sweep=sweep))
+        return reports
+
+    def _maintain(self, table: Any, name: str, now: datetime, *, dry: bool, sweep: bool) -> TableReport:
+        reason = left_alone(table)
+        if reason is not None:
+            return TableReport(name, left_alone=reason)
+        expired = Expiry(table, self._retention).run(now, dry=dry)
+        if expired.num_snapshots and not dry:
+            logger.info("table %s: %d snapshots expired", name, expired.num_snapshots)
+        swept = Swept() if not sweep or self._is_stopped() else Orphans(table).run(now, dry=dry)
+        return TableReport(name, expired, swept)
+
+
+def left_alone(table: Any) -> str | None:
+    """Return why ``table`` is not maintained, None where it is."""
+    if table.catalog_environment.supports_version_management:
+        return "its catalog keeps the snapshots"
+    files = TableFiles(table)
+    if files.has("branch"):
+        return "it has branches, which share its files"
+    if files.has("changelog"):
+        return "it keeps changes for longer than snapshots, which is another engine's work"
+    return None

@@ -1,0 +1,71 @@
+"""One run of a consumer over a real warehouse, with made-up outcomes, until it has caught up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from consumers.loop.config import ProcessorConfig
+from consumers.loop.processor import Processor
+from consumers.loop.reports import RunReport
+from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.source.sources import open_source
+from consumers.paimon.tables import RawColumns
+from consumers.testing import FakeClock, FakePool
+from schemas.profile import clip_id
+from schemas.records import VideoOutcome, VideoTask
+from schemas.shards import WHOLE, Shard
+from tests.support.warehouse import NAMES, PROFILE, processed, rows_of
+
+
+def outcome_of(task: VideoTask, num_kept: int = 2) -> VideoOutcome:
+    """Return a made-up outcome with ``num_kept`` clips, whose ids are those of the row."""
+    video = task.video
+    outcome = processed(video.row_id, num_kept, source=video.source_table).outcome
+    clips = (
+        replace(clip, clip_id=clip_id(video.source_table, video.row_id, clip.span, PROFILE.fingerprint))
+        for clip in outcome.clips
+    )
+    return replace(outcome, clips=tuple(clips))
+
+
+def consume(
+    config: CatalogConfig,
+    columns: RawColumns | None = None,
+    *,
+    shard: Shard = WHOLE,
+    generation: int = 1,
+    seen: list[str] | None = None,
+) -> RunReport:
+    """Run consumer ``main`` until it has caught up.
+
+    Args:
+        config: the catalog.
+        columns: how the raw table's columns are mapped.
+        shard: which part of the work.
+        generation: which table of its name is accepted.
+        seen: gets the id of each video that the pool is asked for.
+    """
+
+    def script(task: VideoTask) -> VideoOutcome:
+        if seen is not None:
+            seen.append(task.video.video_id)
+        return outcome_of(task)
+
+    sink = PaimonSink(config, NAMES, "main", PROFILE, shard=shard, generation=generation)
+    source = open_source(config, NAMES.raw, columns)
+    processor = Processor(
+        source, sink, FakePool(script=script), FakeClock(), config=ProcessorConfig(max_in_flight_videos=4)
+    )
+    try:
+        return processor.run(until_caught_up=True)
+    finally:
+        sink.close()
+
+
+def ledgered(
+    config: CatalogConfig, columns: Sequence[str] = ("source_table", "source_row_id")
+) -> list[tuple[object, ...]]:
+    """Return what the ledger says, sorted."""
+    return sorted(tuple(row[column] for column in columns) for row in rows_of(config, NAMES.ledger, columns))
