@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from consumers.paimon.commit.ledger_index import LedgerIndex, digests, of_consumer
+from consumers.paimon.commit.ledger_index import LedgerIndex, digests
 from consumers.paimon.reading.audit_report import Findings
 from consumers.paimon.reading.audit_scan import AuditScan
 from consumers.paimon.scan import ROW_ID
@@ -27,6 +27,8 @@ from schemas.records import RowKind
 _DIGEST = np.dtype("S16")
 _Digests = NDArray[np.bytes_]
 _TOLD = ("video_id", "source_uri", "row_kind")
+# Scores are most of a clip in the ledger.
+_PARTS = {"clips": ("clips.list.element.clip_id", "clips.list.element.kept")}
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ class AuditedLedger:
             own_files: where the raw table's own files lie.
             findings: where missing files go.
         """
-        columns = dict.fromkeys((*LedgerIndex.COLUMNS, *_TOLD))
-        scan = AuditScan(table, snapshot, list(columns), of_consumer(consumer, source))
+        columns = list(dict.fromkeys((*LedgerIndex.COLUMNS, *_TOLD)))
+        scan = AuditScan(table, snapshot, columns, {"consumer": consumer, "source_table": source}, _PARTS)
         scan.check_files(findings)
         contents: list[_Digests] = [np.empty(0, dtype=_DIGEST)]
         deletes: list[NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)]

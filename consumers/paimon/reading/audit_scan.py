@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from consumers.errors import StoreUnavailableError
 from consumers.paimon.reading.audit_report import Findings
+from consumers.paimon.reading.small_files import SmallFiles
 from consumers.paimon.snapshots import read_snapshot
 
 _BLOB = ".blob"
@@ -19,13 +20,15 @@ _BLOB = ".blob"
 class AuditScan:
     """The files of a table as of ``snapshot``, checked before they are read.
 
-    Costs one plan, one listing of each folder that holds files of the snapshot, and no request for a single file.
+    Costs one plan, one listing of each folder that holds files of the snapshot, and no request for the existence of a
+    single file.
 
     Args:
         table: the pypaimon table.
         snapshot: which state of it; None is an empty table.
         columns: what is read.
-        where: makes the row filter from a predicate builder.
+        equal: only rows with these values, by column.
+        parts: of nested columns, the leaves that are needed, as Parquet names them.
     """
 
     def __init__(
@@ -33,21 +36,25 @@ class AuditScan:
         table: Any,
         snapshot: Any | None,
         columns: Sequence[str],
-        where: Callable[[Any], Any] | None = None,
+        equal: Mapping[str, str] | None = None,
+        parts: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.name = str(table.identifier.get_full_name())
         self._file_io = table.file_io
         self._manager = table.snapshot_manager()
         self._snapshot = snapshot
         self._splits: list[Any] = []
+        self._equal = dict(equal or {})
+        self._small = SmallFiles(table, columns, self._equal, parts or {})
         if snapshot is None:
             return
         pinned = table.copy({"scan.snapshot-id": str(snapshot.id), "blob-as-descriptor": "true"})
         builder = pinned.new_read_builder()
         predicates = builder.new_predicate_builder()
         builder = builder.with_projection(list(columns))
-        if where is not None:
-            builder = builder.with_filter(where(predicates))
+        if self._equal:
+            matches = [predicates.equal(column, value) for column, value in self._equal.items()]
+            builder = builder.with_filter(predicates.and_predicates(matches))
         self._reader = builder.new_read()
         self._splits = builder.new_scan().plan().splits()
 
@@ -86,19 +93,17 @@ class AuditScan:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the rows, batch by batch."""
-        for batch, _ in self.batches_and_splits():
-            yield batch
+        for split in self._splits:
+            small, left = self._small.of(split)
+            yield from self._small.read(small)
+            if left is not None:
+                yield from self._reader.to_arrow_batch_reader([left])
 
     def batches_and_splits(self) -> Iterator[tuple[pa.RecordBatch, Any]]:
         """Yield the rows, batch by batch, with the split that they are of."""
         for split in self._splits:
             for batch in self._reader.to_arrow_batch_reader([split]):
                 yield batch, split
-
-    @property
-    def splits(self) -> Sequence[Any]:
-        """What is read."""
-        return self._splits
 
     def _sizes(self) -> dict[str, int]:
         """Return the size of each file in the folders of the snapshot's files, by path."""
