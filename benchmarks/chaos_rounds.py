@@ -17,8 +17,8 @@ from benchmarks.service_under_test import ServiceUnderTest, strike_at
 from consumers.paimon.commit.sink import STEPS
 
 VIDEOS_PER_ROUND = 6
-_LANDINGS_IN_CALM = 4
-_BETWEEN_LANDINGS_S = 0.4
+_LANDINGS_IN_CALM = 12
+_BETWEEN_LANDINGS_S = 0.3
 Kind = Literal["instant", "step", "copies", "zombie", "paused", "calm", "event", "worker", "rescale"]
 _COMMIT_STEPS = STEPS[3:]
 _NUM_SHARDS = (3, 2, 1)

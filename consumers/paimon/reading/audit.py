@@ -40,8 +40,8 @@ def audit(
     than snapshots are retained), rows without a ledger row count as pending, and a detail says so. A source that is
     read change by change is compared by what stands in it as of the last snapshot that the consumer is done with.
 
-    Each table is read once, in a stream. Memory is 16 bytes per raw row, 93 per ledger row (61 where the source has no
-    keys), 48 per kept clip in the ledger and 32 per clip in the curated table, and with ``deep`` one clip's bytes.
+    Each table is read once, in a stream. Memory is about 100 bytes per ledger row, 16 per raw row, 48 per kept clip in
+    the ledger and 32 per clip in the curated table, and with ``deep`` one clip's bytes.
 
     Args:
         config: the catalog.
