@@ -117,6 +117,13 @@ class Takedown:
         yield from (f"uri:{_canonical(uri)}" for uri in self.uris)
         yield from map(_part_key, self.parts)
 
+    def predicate(self, builder: Any) -> Any:
+        """Return the filter for rows of ledger or curated table that it may mean; :class:`Tombstones` say which."""
+        uris = sorted({spelt for uri in (*self.uris, *(p.uri for p in self.parts)) for spelt in spellings_of(uri)})
+        either = [builder.is_in("video_id", list(self.video_ids))] if self.video_ids else []
+        either += [builder.is_in("source_uri", uris)] if uris else []
+        return either[0] if len(either) == 1 else builder.or_predicates(either)
+
 
 def new_takedown(target: str, actor: str, origin: str, at: datetime, reason: str | None, **what: Any) -> Takedown:
     """Return a takedown with an id of its own; ``what`` are its ids, objects and parts."""
@@ -267,13 +274,9 @@ def matching(
     Files without any of them are passed over by their statistics.
     """
     tombstones = Tombstones.of([takedown])
-    uris = sorted({spelt for uri in (*takedown.uris, *(p.uri for p in takedown.parts)) for spelt in _spellings(uri)})
 
     def of_video(builder: Any) -> Any:
-        either = [builder.is_in("video_id", list(takedown.video_ids))] if takedown.video_ids else []
-        either += [builder.is_in("source_uri", uris)] if uris else []
-        which = either[0] if len(either) == 1 else builder.or_predicates(either)
-        return builder.and_predicates([of_consumer(consumer, source)(builder), which])
+        return builder.and_predicates([of_consumer(consumer, source)(builder), takedown.predicate(builder)])
 
     latest: dict[int, Match] = {}
     for batch in stream(ledger, _MATCH_COLUMNS, head, of_video):
@@ -319,7 +322,7 @@ def _canonical(uri: str) -> str:
     return f"{'s3' if scheme in {'s3a', 's3n'} else scheme}://{rest}"
 
 
-def _spellings(uri: str) -> set[str]:
+def spellings_of(uri: str) -> set[str]:
     """Return how the ledger may spell what ``uri`` names."""
     path, canonical = local_path(uri), _canonical(uri)
     others = {str(path), f"file:{path}"} if path is not None else set()
