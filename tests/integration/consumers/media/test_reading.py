@@ -28,6 +28,7 @@ from tests.support.odd_media import (
     with_matrix,
 )
 from tests.support.passes import run_pass
+from tests.support.videos import FAULTS, requires_faults
 
 
 def judged_clean(path: Path) -> VideoOutcome:
@@ -201,3 +202,13 @@ def test_an_assumed_colour_matrix_is_recorded(tmp_path: Path) -> None:
     sd = write_video(tmp_path / "sd.mp4", [Shot(0.2, seed=1)], **SMALL)
     notes = [[(n.name, n.value, n.method) for n in run_pass(path)[0][0].notes()] for path in (hd, sd)]
     assert notes == [[("colour_matrix", 1.0, "untagged_hd_as_bt709")], []]
+
+
+@requires_faults
+@pytest.mark.parametrize(
+    "name",
+    ["hd_rot90.mp4", "nk_hflip.mp4", "starts_at_10s.webm", "still_end.avi", "x264rgb.mp4", "zero_matrix.mp4"],
+)
+def test_a_file_that_was_read_wrongly_is_read_right(name: str) -> None:
+    assert FAULTS is not None
+    judged_clean(FAULTS / name)
