@@ -123,8 +123,8 @@ class Fence:
         if self.published is not None and (self.own is None or self.own.sequence < self.published):
             raise StopError(
                 f"table {self._table_name} was set back under consumer {self._consumer}: commit {self.published}, "
-                f"which was published, is not in it any more as of snapshot {0 if latest is None else latest.id}; start "
-                f"consumer {self._consumer} again to go on from there"
+                f"which was published, is not in it any more as of snapshot {0 if latest is None else latest.id}; "
+                f"start consumer {self._consumer} again to go on from there"
             )
 
     def _concerns_us(self, marker: Marker) -> bool:
