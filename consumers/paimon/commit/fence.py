@@ -107,9 +107,9 @@ class Fence:
         then = latest if latest_id == self._seen_id else read_snapshot(manager, self._seen_id)
         if then is None:
             raise SightLostError(
-                f"consumer {self._consumer}: snapshots of table {self._table_name} from {self._seen_id} on, the last that "
-                "was known, expired before they were seen, so the table may have been set back, or another copy may have "
-                "taken over; start it again to recover the position"
+                f"consumer {self._consumer}: snapshots of table {self._table_name} from {self._seen_id} on expired "
+                "before they were seen, so the table may have been set back, or another copy may have taken over; start it "
+                "again to recover the position"
             )
         if identity_of(then) != self._seen:
             raise StopError(
