@@ -108,8 +108,8 @@ class Fence:
         if then is None:
             raise SightLostError(
                 f"consumer {self._consumer}: snapshots of table {self._table_name} from {self._seen_id} on expired "
-                "before they were seen, so the table may have been set back, or another copy may have taken over; start "
-                "it again to recover the position"
+                "before they were seen, so the table may have been set back, or another copy may have taken over; "
+                "start it again to recover the position"
             )
         if identity_of(then) != self._seen:
             raise StopError(
