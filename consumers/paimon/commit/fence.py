@@ -65,7 +65,9 @@ class Fence:
             AlreadyPublishedError: the commit under way is in the table.
         """
         self._check_history(manager, latest)
-        walk = newest_marker(manager, self._consumer, latest, self._seen_id, self._MAX_SNAPSHOTS, self._concerns_us)
+        walk = newest_marker(
+            manager, self._consumer, latest, self._seen_id, self._MAX_SNAPSHOTS, self._concerns_us, is_each=True
+        )
         if walk.marker is not None and walk.marker.commit_user != self._commit_user:
             if walk.marker.is_division or (self._shard and walk.marker.shard.count != self._shard.count):
                 raise FencedError(

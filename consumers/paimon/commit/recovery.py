@@ -94,6 +94,7 @@ class Recovery:
             0,
             MAX_SNAPSHOTS_WALKED,
             lambda marker: marker.concerns(self.shard) and marker.sequence <= known,
+            is_each=True,
         )
         names = [table.identifier.get_full_name() for table in (self.ledger, self.curated)]
         if walk.marker is None:
