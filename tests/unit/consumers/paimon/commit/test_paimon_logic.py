@@ -65,6 +65,8 @@ class _Snapshot:
     properties: dict[str, str] | None = None
     commit_identifier: int = 0
     commit_kind: str = "APPEND"
+    uuid: str | None = None
+    time_millis: int = 1_700_000_000_000
 
 
 @dataclass
