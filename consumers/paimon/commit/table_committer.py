@@ -106,6 +106,7 @@ class TableCommitter:
                 of the store, after which the outcome has to be read from the table.
         """
         self._manifests.begin()
+        self._properties = dict(properties)
         commit = self._commit.file_store_commit
         commit.conflict_detection.fixed_bucket_commit_check = None
         commit.conflict_detection._row_id_check_from_snapshot = None
@@ -114,7 +115,7 @@ class TableCommitter:
             commit_identifier=identifier,
             commit_entries_plan=lambda latest: list(entries),
             detect_conflicts=True,
-            snapshot_properties=dict(properties),
+            snapshot_properties=self._properties,
         )
 
     def _before_attempt(self, manager: Any, latest: Any | None) -> None:
