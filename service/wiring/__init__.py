@@ -21,6 +21,8 @@ from service.wiring.reading import (
     repositioner,
     rescale,
     story_reader,
+    takedown_reader,
+    takedown_store,
 )
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "shard",
     "story_reader",
     "table_names",
+    "takedown_reader",
+    "takedown_store",
     "watchers",
     "with_shard",
 ]
