@@ -21,7 +21,9 @@ from consumers.paimon.commit.lease import PaimonLeases
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
-from consumers.paimon.source.changelog_source import OnExpired
+from consumers.paimon.reading.known_rows import KnownRows
+from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
+from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.stores.blobs import PaimonBlobOpener
 from consumers.pool.inline import InlinePool
@@ -105,6 +107,20 @@ def build_source(settings: Settings) -> Source:
     Raises:
         ConfigurationError: the table is missing or does not fit.
     """
+    source = _open_source(settings)
+    if not isinstance(source, RowIdSource):
+        return source
+    return KnownRows(
+        source,
+        catalog_config(settings),
+        table_names(settings),
+        settings.consumer.id,
+        raw_columns(settings),
+        shard=shard(settings),
+    )
+
+
+def _open_source(settings: Settings) -> RowIdSource | ChangelogSource:
     return open_source(
         catalog_config(settings),
         settings.tables.raw,
@@ -139,7 +155,7 @@ def _accepted_generation(settings: Settings) -> int:
     config, names = catalog_config(settings), table_names(settings)
     source_name, mark = remembered(config, names, settings.consumer.id)
     generation = generation_of(source_name, f"{config.database}.{names.raw}") or 1
-    source = build_source(settings)
+    source = _open_source(settings)
     source.resume(source_name, mark)
     try:
         source.head()

@@ -46,7 +46,7 @@ def rewrite(
     splits = builder.new_scan().plan().splits()
     rows = builder.new_read().to_arrow_batch_reader(splits).read_all().sort_by(ROW_ID)
     kept = rows.filter(pa.array([row_id not in without for row_id in rows.column(ROW_ID).to_pylist()]))
-    kept = kept.take(list(range(kept.num_rows))[::order])
+    kept = kept.take(pa.array(range(kept.num_rows), pa.int64())[::order])
     scanner = builder.new_scan().file_scanner
     entries = scanner.plan_files()
     deleted = [replace(entry, kind=1) for entry in entries]

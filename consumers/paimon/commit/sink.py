@@ -11,7 +11,7 @@ same snapshot (see :mod:`consumers.paimon.commit.versions`).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,12 +27,12 @@ from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, st
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
-from consumers.paimon.commit.versions import VersionIndex, clip_row_ids
+from consumers.paimon.commit.versions import VersionIndex, clip_row_ids, is_removed, keys_of
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
-from schemas.records import ProcessedVideo
+from schemas.records import ProcessedVideo, VideoStatus
 from schemas.shards import WHOLE, Shard, Share
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
@@ -260,7 +260,8 @@ class PaimonSink:
             raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
 
     def _commit_ledger(self, batch: CommitBatch, pending: _Pending) -> None:
-        rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video)) is not None]
+        removed = self._entries_of_removed(batch)
+        rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video, removed)) is not None]
         pending.num_ledger_rows = len(rows)
         standing = self._ledger.standing
         after = replace(
@@ -271,14 +272,25 @@ class PaimonSink:
         watermark = batch.position.watermark if self._has_gaps else None
         self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
         if self._versions is not None:
-            self._versions.add(_keys(batch.videos))
+            self._versions.add(keys_of(batch.videos))
         for video, run in rows:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
 
-    def _run_to_write(self, video: ProcessedVideo) -> int | None:
+    def _entries_of_removed(self, batch: CommitBatch) -> dict[int, LedgerEntry]:
+        """Return what the ledger says so far of the rows of ``batch`` that are gone from a source without keys."""
+        row_ids = [video.video.row_id for video in batch.videos if is_removed(video)]
+        if not row_ids:
+            return {}
+        with store_errors("ledger"):
+            return self._recovery.latest_entries(self._ledger.committer.manager.get_latest_snapshot(), row_ids)
+
+    def _run_to_write(self, video: ProcessedVideo, removed: Mapping[int, LedgerEntry]) -> int | None:
         """Return the run number for a new ledger row, or None when the ledger has said the same already."""
         row_id = video.video.row_id
+        if is_removed(video):
+            known = removed.get(row_id)
+            return None if known is None or known.status == VideoStatus.RETIRED else known.run + 1
         if not self._ledger.standing.covers(row_id):
             return 1
         if self._curated.standing.covers(row_id):
@@ -296,10 +308,11 @@ class PaimonSink:
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
         versions = self._versions_for(videos)
         if versions is not None:
-            superseded = versions.superseded(key for key, _ in _keys(videos))
+            superseded = versions.superseded(key for key, _ in keys_of(videos))
             videos = [video for video in videos if video.video.row_id not in superseded]
         else:
             superseded = set()
+        superseded |= {video.video.row_id for video in batch.videos if is_removed(video)}
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
         after = replace(self._curated.standing, position=batch.position)
@@ -309,7 +322,7 @@ class PaimonSink:
 
     def _versions_for(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
         """Return the versions in the ledger, these videos' included; None where nothing has a key."""
-        if self._versions is None and _keys(videos):
+        if self._versions is None and keys_of(videos):
             with store_errors("ledger"):
                 head = self._ledger.committer.manager.get_latest_snapshot()
                 index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
@@ -383,7 +396,3 @@ class PaimonSink:
         """Release resources. Commits nothing."""
         self._ledger.committer.close()
         self._curated.committer.close()
-
-
-def _keys(videos: Iterable[ProcessedVideo]) -> list[tuple[str, int]]:
-    return [(video.video.key, video.video.row_id) for video in videos if video.video.key is not None]
