@@ -280,6 +280,9 @@ def _displayed(image: av.VideoFrame, orientation: tuple[bool, bool, bool]) -> ND
     if matrix == _UNTAGGED and not image.format.is_rgb:
         is_hd = max(image.width, image.height) >= _HD_WIDTH_PX or min(image.width, image.height) >= _HD_HEIGHT_PX
         matrix = _BT709 if is_hd else _BT601
+    if not image.format.is_rgb and not image.format.has_palette:
+        # Fewer colours than pixels are spread evenly; on the direct way each is repeated, half a pixel off.
+        image = image.reformat(format="yuv444p", threads=1)
     rgb = np.asarray(image.reformat(format="rgb24", src_colorspace=matrix, threads=1).to_ndarray(), dtype=np.uint8)
     transposed, mirrored, flipped = orientation
     rgb = rgb.transpose(1, 0, 2) if transposed else rgb

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +12,7 @@ from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.lag import LagPolicy
 from consumers.loop.reports import RunReport
+from consumers.paimon.maintain.maintainer import TableReport
 from consumers.ports import ControlStore, Observer
 from service import wiring
 from service.api import pages
@@ -24,12 +26,17 @@ from service.api.tokens import DEFAULT_TOKEN_FILE, Role, load_tokens
 from service.host.hosting import ConsumerView, Host, HostedConsumer
 from service.host.operations import Operations
 from service.host.supervisor import Incarnation, Supervisor
+from service.host.upkeep import Upkeep
 from service.observe.activity import ConsumerActivity, Observers
 from service.observe.events import EventBus
 from service.observe.prober import Probe, Prober
 from service.observe.telemetry import ConsumerTelemetry, Telemetry, TimedSink
 from service.paimon_library import PaimonLibrary
 from service.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_UPKEEP_GRACE_S = 5.0
 
 
 class ControlPlane:
@@ -98,6 +105,7 @@ class ControlPlane:
             secure_cookies=api.tls_key is not None or api.insecure_behind_proxy,
             proxies=TrustedProxies(api.trusted_proxies),
         )
+        self._upkeep = self._build_upkeep()
         self._app = create_app(
             services,
             allowed_hosts=_names(settings),
@@ -117,6 +125,8 @@ class ControlPlane:
             StoreUnavailableError: the control table did not answer.
         """
         self.host.start()
+        if self._upkeep is not None:
+            self._upkeep.start()
         self._server.start(self._app)
 
     def close(self, drain_timeout_s: float | None = None) -> RunReport | None:
@@ -126,10 +136,33 @@ class ControlPlane:
             drain_timeout_s: longest wait for the videos in flight; None is the settings'.
         """
         if self.host.is_started:
+            if self._upkeep is not None and not self._upkeep.close(_UPKEEP_GRACE_S):
+                _log.warning("maintenance of the tables does not end; what it has begun is completed by a later round")
             self.host.close(self._settings.consumer.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
             self._operations.close()
         self._closing.close()
         return self.host.consumers[self._settings.consumer.id].supervisor.last_report
+
+    def _build_upkeep(self) -> Upkeep | None:
+        settings, own = self._settings, self._settings.maintenance
+        if not own.enabled:
+            return None
+        telemetry = self._telemetry.consumer(settings.consumer.id)
+        telemetry.maintained(0, 0)
+
+        def on_round(reports: Sequence[TableReport]) -> None:
+            telemetry.maintained(
+                sum(report.expired.num_snapshots for report in reports),
+                sum(report.expired.num_bytes + report.orphans.num_bytes for report in reports),
+            )
+
+        return Upkeep(
+            lambda is_stopped: wiring.maintenance(settings, is_stopped),
+            self._clock,
+            own.interval_s,
+            on_round=on_round,
+            on_failure=telemetry.maintenance_failed,
+        )
 
     def _build_host(self, control: ControlStore) -> Host:
         settings, clock = self._settings, self._clock

@@ -17,14 +17,13 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from consumers.media.decode import DecodedFrame
+from consumers.media.display import UPRIGHT, displayed_matrix
 from consumers.media.sparse import SparseDownscaler
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _MMAP_THRESHOLD_BYTES: Final = 32 * 1024 * 1024  # the largest that glibc accepts on 64-bit machines
 _TRIM_THRESHOLD_BYTES: Final = 64 * 1024 * 1024
-
-_ROTATIONS: Final = {90: cv2.ROTATE_90_COUNTERCLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_CLOCKWISE}
 
 
 def _keep_freed_memory() -> None:
@@ -50,13 +49,13 @@ class FrameConverter:
     def bgr(self, frame: DecodedFrame) -> NDArray[np.uint8]:
         """Return the frame as displayed, ``(height, width, 3)`` uint8 BGR, pixel for pixel as OpenCV's reader does."""
         converted = self._to_bgr.reformat(frame.image, format="bgr24", interpolation="BICUBIC", threads=1)
-        return _upright(_bytes_of(converted), frame.rotation_degrees)
+        return frame.orientation.upright(_bytes_of(converted))
 
     def downscaled_bgr(self, frame: DecodedFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
         """Return :meth:`bgr` resized by OpenCV's linear interpolation to ``size`` (width, height), to the last bit."""
         if size == frame.size:
             return self.bgr(frame)
-        small = None if frame.rotation_degrees else self._sparse.downscale(frame.image, size)
+        small = None if frame.orientation != UPRIGHT else self._sparse.downscale(frame.image, size)
         if small is None:
             small = np.asarray(cv2.resize(self.bgr(frame), size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
         return small
@@ -79,10 +78,10 @@ class FrameConverter:
             interpolation="AREA",
             threads=1,
         )
-        return _upright(np.ascontiguousarray(_bytes_of(converted)), frame.rotation_degrees)
+        return frame.orientation.upright(np.ascontiguousarray(_bytes_of(converted)))
 
     def rgb(self, frame: DecodedFrame, short_side_px: int) -> NDArray[np.uint8]:
-        """Return the frame as displayed, ``(height, width, 3)`` uint8 RGB.
+        """Return the frame as displayed, ``(height, width, 3)`` uint8 RGB; untagged HD is BT.709, as players show it.
 
         The short side is ``short_side_px``, or the frame's own if that is smaller; the aspect ratio is kept.
         """
@@ -93,16 +92,12 @@ class FrameConverter:
             width=max(1, round(width * factor)),
             height=max(1, round(height * factor)),
             format="rgb24",
+            src_colorspace=displayed_matrix(frame.image),
             interpolation="BICUBIC",
             threads=1,
         )
-        return _upright(np.ascontiguousarray(_bytes_of(converted)), frame.rotation_degrees)
+        return frame.orientation.upright(np.ascontiguousarray(_bytes_of(converted)))
 
 
 def _bytes_of(picture: VideoFrame) -> NDArray[np.uint8]:
     return np.asarray(picture.to_ndarray(), dtype=np.uint8)
-
-
-def _upright(pixels: NDArray[np.uint8], rotation_degrees: int) -> NDArray[np.uint8]:
-    code = _ROTATIONS.get(rotation_degrees)
-    return pixels if code is None else np.asarray(cv2.rotate(pixels, code), dtype=np.uint8)

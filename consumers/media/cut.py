@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import IO, BinaryIO, Literal, cast
 
 import av
@@ -82,12 +83,22 @@ class ClipCutter:
         self._in_order: _InOrder | None = None
         self._source = PacketSource(stream, self._limits, deadline) if mode != "none" else None
 
-    def cut(self, span: Span, *, starts_on_keyframe: bool) -> CutResult:
+    def cut(
+        self,
+        span: Span,
+        *,
+        starts_on_keyframe: bool,
+        pixel_aspect: Fraction | None = None,
+        has_guessed_times: bool = False,
+    ) -> CutResult:
         """Return the clip of ``span``.
 
         Args:
             span: from the pass over the same video.
             starts_on_keyframe: whether the pass saw a keyframe at its start; without, no exact copy is tried.
+
+            pixel_aspect: width of the clip's pixels over their height before turning, square if None.
+            has_guessed_times: the packets' timestamps are not the frames' times: frames are counted, none copied.
 
         Raises:
             CutFailedError: not one frame of the span can be decoded, or no MP4 can be made of it.
@@ -97,12 +108,13 @@ class ClipCutter:
             return CutResult(None, 0, CutMethod.REFERENCE, span.end_frame - span.start_frame, 0, False)
         try:
             result = None
-            if self._source.video_codec in _VIDEO_IN_MP4 and self._source.can_seek(span):
+            by_time = not has_guessed_times and self._source.can_seek(span)
+            if self._source.video_codec in _VIDEO_IN_MP4 and by_time:
                 if self._mode == "copy":
                     result = self._copy(self._source, span, exact=False)
                 elif self._mode == "auto" and starts_on_keyframe:
                     result = self._copy(self._source, span, exact=True)
-            return result or self._encode(self._source, span)
+            return result or self._encode(self._source, span, pixel_aspect, by_time=by_time)
         except FAULTS as error:
             raise CutFailedError(
                 f"the clip from {span.start_s:.3f} to {span.end_s:.3f} s could not be cut: {error}"
@@ -162,10 +174,11 @@ class ClipCutter:
 
     # -- encoding --------------------------------------------------------------------------------------------------
 
-    def _encode(self, source: PacketSource, span: Span) -> CutResult:
+    def _encode(self, source: PacketSource, span: Span, pixel_aspect: Fraction | None, *, by_time: bool) -> CutResult:
         audio = PacketQueue()
-        if source.can_seek(span):
-            result = self._encode_frames(source, span, _frames_by_time(source, span, audio), audio)
+        if by_time:
+            frames = _frames_by_time(source, span, audio)
+            result = self._encode_frames(source, span, frames, audio, pixel_aspect)
             if result is not None and result.num_frames == span.end_frame - span.start_frame:
                 return result
             audio = PacketQueue()
@@ -173,13 +186,18 @@ class ClipCutter:
         # Damage, or timestamps that cannot be trusted: count frames from the beginning, as the pass did.
         if self._in_order is None or self._in_order.next_index > span.start_frame:
             self._in_order = _InOrder(self._stream, self._limits, self._deadline)
-        result = self._encode_frames(source, span, self._in_order.frames(span), audio)
+        result = self._encode_frames(source, span, self._in_order.frames(span), audio, pixel_aspect)
         if result is None:
             raise CutFailedError(f"not one frame from {span.start_s:.3f} to {span.end_s:.3f} s could be decoded")
         return result
 
     def _encode_frames(
-        self, source: PacketSource, span: Span, frames: Iterator[av.VideoFrame], audio: PacketQueue
+        self,
+        source: PacketSource,
+        span: Span,
+        frames: Iterator[av.VideoFrame],
+        audio: PacketQueue,
+        pixel_aspect: Fraction | None,
     ) -> CutResult | None:
         writer = Mp4Writer()
         video, num_frames = encode_h264(
@@ -189,7 +207,7 @@ class ClipCutter:
             end_pts=span.end_pts,
             time_base=span.time_base,
             rate=source.video.average_rate,
-            pixel_aspect=source.video.sample_aspect_ratio,
+            pixel_aspect=pixel_aspect,
         )
         if not num_frames:
             return None

@@ -27,8 +27,11 @@ from consumers.errors import (
     TooManyPixelsError,
     TruncatedError,
 )
+from consumers.media.display import UPRIGHT, Orientation, orientation_of
 from consumers.media.guard import GuardedStream
-from consumers.media.timeline import Timeline
+from consumers.media.stamps import BestEffortStamps
+from consumers.media.structure import is_whole
+from consumers.media.timeline import Timeline, longest_gap_s
 from consumers.media.unreadable import explain_unreadable
 from schemas.profile import Limits
 from schemas.records import DecoderKind, Stage
@@ -45,6 +48,7 @@ _HEADER_STATES_DURATION = {"mov", "matroska", "avi", "flv", "asf"}
 """Containers whose header declares the duration; others have it guessed from the bit rate or the last bytes."""
 
 _MAX_DEMUX_ERRORS_IN_A_ROW = 64
+_MAX_REORDERED = 16
 _FALLBACK_RATE = 25.0
 _ATTACHED_PICTURE = "attached_pic"
 
@@ -98,7 +102,12 @@ def open_video(stream: BinaryIO, limits: Limits, hwaccel: HWAccel | None = None)
 
 
 def declared_duration_s(container: InputContainer, stream: VideoStream) -> float | None:
-    """Return the duration that the stream declares, else the one of its container, in seconds; None without either."""
+    """Return the duration that the stream declares, else the one of its container, in seconds; None without either.
+
+    Where libav would guess it from the first and last timestamps there is none: the clock may jump in between.
+    """
+    if container.format.name.split(",")[0] not in _HEADER_STATES_DURATION:
+        return None
     if stream.duration is not None and stream.time_base is not None:
         return float(stream.duration * stream.time_base)
     return None if container.duration is None else container.duration / av.time_base
@@ -135,12 +144,14 @@ class DecodedFrame:
     Attributes:
         index: counts decoded frames from 0, damaged ones included.
         image: libav's frame, not rotated.
-        pts: the stream's timestamp; ``end_pts`` the one after its duration.
+        pts: the stream's timestamp, as good as it can be guessed; ``end_pts`` the one after its duration.
         time_s: seconds after the first frame, never stepping back; ``end_s`` after its duration.
-        rotation_degrees: quarter turns counterclockwise that display it upright: 0, 90, 180 or 270.
+        orientation: how it is displayed.
+        pixel_aspect: width over height of a pixel of ``image``; None where nothing says that it is not square.
         is_keyframe: whether it decodes without any other frame.
         is_usable: False from a decoding error up to the next clean keyframe: what it shows may be wrong.
-        breaks: the picture's size or the timestamps began anew here; no clip reaches across.
+        breaks: the picture's size, aspect or orientation changed, or it restarts; no clip reaches across.
+        restarts: the timestamps began anew here.
     """
 
     index: int
@@ -149,16 +160,17 @@ class DecodedFrame:
     end_pts: int
     time_s: float
     end_s: float
-    rotation_degrees: int
+    orientation: Orientation
+    pixel_aspect: Fraction | None
     is_keyframe: bool
     is_usable: bool
     breaks: bool
+    restarts: bool
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height as displayed, in pixels."""
-        width, height = self.image.width, self.image.height
-        return (height, width) if self.rotation_degrees % 180 else (width, height)
+        return self.orientation.size(self.image.width, self.image.height)
 
 
 class VideoDecoder:
@@ -196,6 +208,9 @@ class VideoDecoder:
         self.num_frames = 0
         self.num_damaged = 0
         self.duration_s = 0.0
+        self.num_sharing_time = 0
+        self._stamps = BestEffortStamps()
+        self._aspects = _PixelAspects(self._stream)
         self._tick_s = [float(stream.time_base or 0) for stream in self._container.streams]
         self._tainted = False
         self._reached_s = 0.0
@@ -211,12 +226,14 @@ class VideoDecoder:
             TruncatedError: the data end well before the declared duration. Raised after the last frame.
             NoFramesError: not one frame could be decoded.
         """
-        timeline = Timeline(self.time_base, 1 / (self.fps or _FALLBACK_RATE))
-        size: tuple[int, int] | None = None
+        timeline = Timeline(self.time_base, 1 / (self.fps or _FALLBACK_RATE), longest_gap_s(self.container_format))
+        shape: tuple[int, int, Orientation, Fraction | None] | None = None
+        orientation, rotation = UPRIGHT, 0
+        last_s = -1.0
         for image in self._images():
             if image.width * image.height > self._limits.max_pixels:
                 raise _too_many_pixels(image.width, image.height, self._limits)
-            place = timeline.place(image.pts if image.pts is not None else image.dts, image.duration)
+            place = timeline.place(self._stamps.stamp(image.pts, image.dts), image.duration)
             if self.num_frames >= self._limits.max_frames:
                 raise TooManyFramesError(f"more than {self._limits.max_frames} frames, which is the limit")
             if place.end_s > self._limits.max_duration_s:
@@ -227,6 +244,11 @@ class VideoDecoder:
                 self._tainted = True
             elif image.key_frame:
                 self._tainted = False
+            # The matrix itself costs more to look at than its angle, and changes at keyframes, if anywhere.
+            if image.key_frame or shape is None or image.rotation != rotation:
+                orientation, rotation = orientation_of(image), image.rotation
+            aspect = self._aspects.of(image)
+            before, shape = shape, (image.width, image.height, orientation, aspect)
             frame = DecodedFrame(
                 index=self.num_frames,
                 image=image,
@@ -234,17 +256,25 @@ class VideoDecoder:
                 end_pts=place.end_pts,
                 time_s=place.time_s,
                 end_s=place.end_s,
-                rotation_degrees=round(image.rotation / 90) * 90 % 360,
+                orientation=orientation,
+                pixel_aspect=aspect,
                 is_keyframe=bool(image.key_frame),
                 is_usable=not self._tainted,
-                breaks=place.jumped or (size is not None and size != (image.width, image.height)),
+                restarts=place.jumped,
+                breaks=place.jumped or (before is not None and before != shape),
             )
-            size = (image.width, image.height)
+            self.num_sharing_time += place.time_s <= last_s
+            last_s = place.time_s
             self.num_frames += 1
             self.num_damaged += self._tainted
             self.duration_s = place.end_s
             yield frame
         self._check_completeness()
+
+    @property
+    def has_guessed_times(self) -> bool:
+        """Whether some frame so far had to be given another time than its packet says."""
+        return self._stamps.has_guessed
 
     def close(self) -> None:
         """Close the container, not the stream. Idempotent."""
@@ -252,7 +282,10 @@ class VideoDecoder:
 
     def _images(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
-            yield from self._decode(packet)
+            images = self._decode(packet)
+            if packet.is_keyframe:
+                self._aspects.note(packet)
+            yield from images
         yield from self._decode(None)
 
     def _decode(self, packet: Packet[Stream] | None) -> list[VideoFrame]:
@@ -308,9 +341,11 @@ class VideoDecoder:
         if container.duration is not None and container.format.name.split(",")[0] in _HEADER_STATES_DURATION:
             declared_s = container.duration / av.time_base
             # Where timestamps go astray the frames still tell how much there was.
-            reached_s = max(self._reached_s - (container.start_time or 0) / av.time_base, self.duration_s)
+            # Some writers count what they declare from the first timestamp, others from 0.
+            start_s = (container.start_time or 0) / av.time_base
+            reached_s = max(self._reached_s - min(start_s, 0.0), self.duration_s)
             missing_s = declared_s - reached_s
-            if missing_s > max(1.0, 0.05 * declared_s):
+            if missing_s > max(1.0, 0.05 * declared_s) and not is_whole(cast(BinaryIO, self._guard)):
                 raise TruncatedError(
                     f"the data end at {max(0.0, reached_s):.1f} s, the container declares {declared_s:.1f} s"
                 )
@@ -320,3 +355,35 @@ class VideoDecoder:
                 "" if self._stream.width else f"; perhaps they are over the limit of {self._limits.max_pixels} pixels"
             )
             raise NoFramesError(f"not one frame could be decoded ({self.num_damaged} errors{hint})")
+
+
+class _PixelAspects:
+    """The aspect of each picture's pixels.
+
+    What the container says holds throughout. Else it is the picture's own, which changes in mid-stream where a
+    broadcast goes from one programme to the next. PyAV shows only the decoder's, which is ahead of the pictures that it
+    gives: a change waits for the picture of the packet that brought it.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._context = stream.codec_context
+        self._current = stream.sample_aspect_ratio or None
+        self._is_fixed = self._current != (self._context.sample_aspect_ratio or None)
+        self._next: tuple[int | None, Fraction | None] | None = None
+        self._num_waited = 0
+
+    def note(self, packet: Packet[Stream]) -> None:
+        """Look at the decoder after a packet that may have changed it."""
+        if self._is_fixed:
+            return
+        coded = self._context.sample_aspect_ratio or None
+        if coded != (self._current if self._next is None else self._next[1]):
+            self._next, self._num_waited = (packet.pts, coded), 0
+
+    def of(self, image: VideoFrame) -> Fraction | None:
+        """Return the aspect of the next picture that the decoder has given."""
+        if self._next is not None:
+            self._num_waited += 1
+            if self._next[0] in {None, image.pts} or self._num_waited > _MAX_REORDERED:
+                self._current, self._next = self._next[1], None
+        return self._current

@@ -27,6 +27,7 @@ from av.video.reformatter import VideoReformatter
 from consumers.clock import Deadline
 from consumers.errors import DeadlineExceededError, ObjectUnavailableError, SluiceError
 from consumers.media.decode import VideoDecoder
+from consumers.media.display import UPRIGHT, orientation_of
 from schemas.profile import Limits
 from schemas.records import DecoderKind
 
@@ -108,8 +109,8 @@ def _unfit(image: VideoFrame) -> str | None:
         return f"pictures of format {image.format.name} are decoded on the CPU"
     if image.width % 2 or image.height % 2:
         return f"pictures of {image.width} x {image.height} pixels are decoded on the CPU"
-    if image.rotation or image.interlaced_frame:
-        return "rotated and interlaced video is decoded on the CPU"
+    if image.interlaced_frame or orientation_of(image) != UPRIGHT:
+        return "rotated, mirrored and interlaced video is decoded on the CPU"
     return None
 
 

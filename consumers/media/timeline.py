@@ -8,6 +8,19 @@ from fractions import Fraction
 JITTER_S = 1.0
 """Timestamps that step back by up to this many seconds are disorder; by more, a new beginning (joined recordings)."""
 
+LONGEST_GAP_S = 60.0
+"""A pause from the end of a frame to the next one may be as long; where it is longer, the clock has jumped."""
+
+LONGEST_BROADCAST_GAP_S = 10.0
+"""The same for containers made for broadcasts, where clocks jump and pauses do not occur; libav's own bound there."""
+
+_BROADCAST = frozenset({"mpegts", "mpeg"})
+
+
+def longest_gap_s(container_format: str) -> float:
+    """Return the bound on gaps, in seconds, for a container by its name in libav."""
+    return LONGEST_BROADCAST_GAP_S if container_format in _BROADCAST else LONGEST_GAP_S
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -30,11 +43,13 @@ class Timeline:
     Args:
         time_base: seconds per tick.
         nominal_frame_s: duration of a frame that states none, in seconds; above 0.
+        max_gap_s: from the end of a frame to the next one; a longer one is a clock that begins anew.
     """
 
-    def __init__(self, time_base: Fraction, nominal_frame_s: float) -> None:
+    def __init__(self, time_base: Fraction, nominal_frame_s: float, max_gap_s: float = LONGEST_GAP_S) -> None:
         self._time_base = time_base
         self._nominal_ticks = max(1, round(nominal_frame_s / time_base))
+        self._max_gap_ticks = round(max_gap_s / time_base)
         self._origin: int | None = None
         self._last: Placed | None = None
 
@@ -47,7 +62,7 @@ class Timeline:
         if self._origin is None:
             self._origin = pts
         time_s = self._seconds(pts)
-        jumped = last is not None and time_s < last.time_s - JITTER_S
+        jumped = last is not None and (time_s < last.time_s - JITTER_S or pts - last.end_pts > self._max_gap_ticks)
         if last is not None and jumped:
             self._origin = pts - round(last.end_s / self._time_base)
             time_s = self._seconds(pts)

@@ -246,6 +246,39 @@ LAST_COMMIT_TIMESTAMP = Metric(
     "Commits",
     unit="Unix time",
 )
+MAINTENANCE_TIMESTAMP = Metric(
+    "sluice_maintenance_timestamp_seconds",
+    "gauge",
+    "When a round of maintenance of the tables last ended well; the start of the service before the first. Absent "
+    "where another engine maintains them.",
+    "Commits",
+    unit="Unix time",
+    starts_at_zero=False,
+)
+MAINTENANCE_FAILURES = Metric(
+    "sluice_maintenance_failures_total",
+    "counter",
+    "Rounds of maintenance that failed; the next one tries again.",
+    "Commits",
+    unit="rounds",
+    exploration_only=True,
+)
+SNAPSHOTS_EXPIRED = Metric(
+    "sluice_snapshots_expired_total",
+    "counter",
+    "Snapshots of ledger, curated and control table that maintenance has expired.",
+    "Commits",
+    unit="snapshots",
+    exploration_only=True,
+)
+MAINTENANCE_DELETED_BYTES = Metric(
+    "sluice_maintenance_deleted_bytes_total",
+    "counter",
+    "Bytes of files that maintenance has deleted: what expired snapshots alone used, and orphans.",
+    "Commits",
+    unit="bytes",
+    exploration_only=True,
+)
 COMMIT_SEQUENCE = Metric(
     "sluice_commit_sequence",
     "gauge",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Protocol
 
 import numpy as np
@@ -46,7 +47,9 @@ class MotionMeasurement:
 class ClipEvidence:
     """Everything the pass knows of one clip, available as soon as the clip has ended.
 
-    ``frames`` are the extracted frames in order of time, empty where every candidate was corrupt.
+    ``frames`` are the extracted frames in order of time, empty where every candidate was corrupt. ``pixel_aspect`` is
+    that of the clip, before turning, None where nothing says that pixels are not square. ``has_guessed_times``: up to
+    its end some frame of the video was given another time than its packet says.
     """
 
     index: int
@@ -54,6 +57,8 @@ class ClipEvidence:
     frames: tuple[SampledFrame, ...]
     motion: MotionMeasurement
     starts_on_keyframe: bool
+    pixel_aspect: Fraction | None = None
+    has_guessed_times: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class ClipBuilder:
         self._first_s = first.time_s
         self._first_index = first.index
         self._starts_on_keyframe = first.is_keyframe
+        self._pixel_aspect = first.pixel_aspect
         self._last_end_pts, self._last_end_s, self._last_index = first.end_pts, first.end_s, first.index
 
     def add(self, frame: DecodedFrame, view: FrameView) -> None:
@@ -76,13 +77,16 @@ class ClipBuilder:
         twin._sample_end()
         return twin
 
-    def finish(self, index: int, next_pts: int | None, next_s: float | None) -> ClipEvidence:
+    def finish(
+        self, index: int, next_pts: int | None, next_s: float | None, *, has_guessed_times: bool
+    ) -> ClipEvidence:
         """Return the evidence.
 
         Args:
             index: the clip's number in its video.
             next_pts: timestamp of the frame after the clip; None if there is none, or it begins a new reckoning.
             next_s: its time.
+            has_guessed_times: whether some frame of the video so far was given another time than its packet says.
         """
         self._sample_end()
         with self._tools.frames_meter:
@@ -98,7 +102,15 @@ class ClipBuilder:
             start_frame=self._first_index,
             end_frame=self._last_index + 1,
         )
-        return ClipEvidence(index, span, frames, self._motion.measurement(), self._starts_on_keyframe)
+        return ClipEvidence(
+            index,
+            span,
+            frames,
+            self._motion.measurement(),
+            self._starts_on_keyframe,
+            self._pixel_aspect,
+            has_guessed_times,
+        )
 
     @property
     def start(self) -> tuple[int, float]:

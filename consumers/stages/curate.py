@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import BinaryIO, cast
 
 import cv2
@@ -197,7 +198,7 @@ class VideoCurator:
     def _keep(self, clip: ClipEvidence) -> _Kept:
         middle = clip.frames[len(clip.frames) // 2]
         thumbnail = thumbnail_jpeg(middle.rgb, self._profile.clips.thumbnail_long_side_px)
-        return _Kept(clip.index, clip.starts_on_keyframe, thumbnail)
+        return _Kept(clip.index, thumbnail, clip.starts_on_keyframe, clip.pixel_aspect, clip.has_guessed_times)
 
     def _cut(self, run: _Run, reader: RangeReader, kept: list[_Kept]) -> None:
         """Give every kept clip its bytes, or reject it where that is impossible."""
@@ -209,7 +210,12 @@ class VideoCurator:
             clip = run.clips[item.index]
             try:
                 with meter:
-                    result = cutter.cut(clip.span, starts_on_keyframe=item.starts_on_keyframe)
+                    result = cutter.cut(
+                        clip.span,
+                        starts_on_keyframe=item.starts_on_keyframe,
+                        pixel_aspect=item.pixel_aspect,
+                        has_guessed_times=item.has_guessed_times,
+                    )
                     has_audio = run.media is not None and run.media.has_audio
                     media = run.delivery.deliver(clip.clip_id, result, item.thumbnail, source_has_audio=has_audio)
             except CutFailedError as error:
@@ -229,8 +235,10 @@ def _is_out_of_memory(error: Exception) -> bool:
 @dataclass(frozen=True, slots=True)
 class _Kept:
     index: int
-    starts_on_keyframe: bool
     thumbnail: bytes
+    starts_on_keyframe: bool
+    pixel_aspect: Fraction | None
+    has_guessed_times: bool
 
 
 class _Run:

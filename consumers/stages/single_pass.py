@@ -81,7 +81,7 @@ class SinglePass:
             duration_s=decoder.duration_s,
             num_frames=decoder.num_frames,
             num_corrupt_frames=decoder.num_damaged,
-            rotation_degrees=0 if self._first is None else self._first.rotation_degrees,
+            rotation_degrees=0 if self._first is None else self._first.orientation.rotation_degrees,
             has_audio=decoder.has_audio,
             decoder=decoder.kind,
         )
@@ -103,7 +103,7 @@ class SinglePass:
         begun: ClipBuilder | None = None
         for frame in self._frames():
             if clip is not None and frame.breaks:
-                yield self._finish(clip, None)
+                yield self._finish(clip, None if frame.restarts else (frame.pts, frame.time_s))
                 clip = ended = begun = None
                 self._scorer.reset()
                 self._cuts = CutFinder(self._profile.scene, self._decoder.fps)
@@ -115,12 +115,12 @@ class SinglePass:
                 clip = ClipBuilder(self._tools, frame)
             elif verdict is Verdict.CUT:
                 following = ClipBuilder(self._tools, frame)
-                yield self._finish(clip, following)
+                yield self._finish(clip, following.start)
                 clip, ended, begun = following, None, None
             elif verdict is Verdict.MAYBE:
                 ended, begun = clip.ended_here(), ClipBuilder(self._tools, frame)
             elif verdict is Verdict.CONFIRMED and ended is not None and begun is not None:
-                yield self._finish(ended, begun)
+                yield self._finish(ended, begun.start)
                 clip, ended, begun = begun, None, None
             view = FrameView(frame, self._tools.converter, self._profile.frames.size_px)
             clip.add(frame, view)
@@ -142,9 +142,10 @@ class SinglePass:
             self._decode_meter.num_out += frame.is_usable
             yield frame
 
-    def _finish(self, clip: ClipBuilder, following: ClipBuilder | None) -> ClipEvidence:
-        next_pts, next_s = (None, None) if following is None else following.start
-        evidence = clip.finish(self._num_clips, next_pts, next_s)
+    def _finish(self, clip: ClipBuilder, following: tuple[int, float] | None) -> ClipEvidence:
+        next_pts, next_s = following or (None, None)
+        guessed = self._decoder.has_guessed_times
+        evidence = clip.finish(self._num_clips, next_pts, next_s, has_guessed_times=guessed)
         self._num_clips += 1
         self._scene_meter.num_out += 1
         return evidence

@@ -200,6 +200,16 @@ class ConsumerTelemetry:
         """Count a measurement that failed. The last good one stays, with its timestamp."""
         self._count(names.LAG_PROBE_FAILURES)
 
+    def maintained(self, num_snapshots: int, num_bytes: int) -> None:
+        """Count what a round of maintenance has done, and publish now as the time of the last one."""
+        self._count(names.SNAPSHOTS_EXPIRED, amount=num_snapshots)
+        self._count(names.MAINTENANCE_DELETED_BYTES, amount=num_bytes)
+        self._set(names.MAINTENANCE_TIMESTAMP, self._clock.now().timestamp())
+
+    def maintenance_failed(self) -> None:
+        """Count a round of maintenance that failed."""
+        self._count(names.MAINTENANCE_FAILURES)
+
     # What the runtime knows.
 
     def state_entered(self, state: str) -> None:

@@ -28,6 +28,7 @@ class Frame:
     time_s: float
     is_keyframe: bool
     is_usable: bool
+    pixel_aspect: Fraction | None
     rgb: NDArray[np.uint8]
 
 
@@ -51,8 +52,18 @@ def read_source(path: Path) -> Source:
     decoder = VideoDecoder(io.BytesIO(path.read_bytes()), Limits(), Deadline(SystemClock(), 60))
     frames = []
     for frame in decoder.frames():
-        rgb = np.rot90(frame.image.to_ndarray(format="rgb24"), frame.rotation_degrees // 90)
-        frames.append(Frame(frame.pts, frame.end_pts, frame.time_s, frame.is_keyframe, frame.is_usable, rgb))
+        rgb = frame.orientation.upright(np.asarray(frame.image.to_ndarray(format="rgb24"), dtype=np.uint8))
+        frames.append(
+            Frame(
+                frame.pts,
+                frame.end_pts,
+                frame.time_s,
+                frame.is_keyframe,
+                frame.is_usable,
+                frame.pixel_aspect,
+                rgb,
+            )
+        )
     return Source(tuple(frames), decoder.time_base)
 
 

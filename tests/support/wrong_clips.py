@@ -40,8 +40,9 @@ def remade(
     has_sound: bool = True,
     aspect: Fraction | None = None,
     matrix: int | None = None,
+    full_range: bool = False,
 ) -> bytes:
-    """Decode a clip and encode it again, changed. ``matrix`` is only written down: the pixels stay as they are."""
+    """Decode a clip and encode it again, changed. Matrix and range are only written down: the pixels stay."""
     buffer = io.BytesIO()
     with av.open(io.BytesIO(data)) as source, av.open(buffer, "w", format="mp4") as target:
         frames = list(source.decode(source.streams.video[0]))
@@ -53,6 +54,8 @@ def remade(
             video.codec_context.sample_aspect_ratio = aspect
         if matrix is not None:
             video.codec_context.colorspace = matrix
+        if full_range:
+            video.codec_context.color_range = 2
         sound = None
         if has_sound and source.streams.audio:
             sound = target.add_stream("aac", rate=48_000)

@@ -51,7 +51,7 @@ WRONG: dict[str, tuple[Callable[[VideoOutcome], bytes], str]] = {
     "sound late": (lambda made: remade(clip_data(made), sound_late_s=0.2), "ms late"),
     "no sound": (lambda made: remade(clip_data(made), has_sound=False), "has no sound, the source has"),
     "another aspect": (lambda made: remade(clip_data(made), aspect=Fraction(4, 3)), "the aspect of a pixel is 4/3"),
-    "another matrix": (lambda made: remade(clip_data(made), matrix=9), "colours are off"),
+    "another range": (lambda made: remade(clip_data(made), full_range=True), "colours are off"),
     "tagged as RGB": (lambda made: remade(clip_data(made), matrix=0), "is tagged as RGB"),
     "no video": (lambda made: b"\0" * 1000, "cannot be read"),
 }

@@ -39,3 +39,19 @@ def test_time_never_steps_back_whatever_the_timestamps(frames: list[tuple[int | 
     places = [timeline.place(pts, duration) for pts, duration in frames]
     assert all(after.time_s >= before.time_s for before, after in pairwise(places))
     assert all(place.end_pts > place.pts for place in places)
+
+
+def test_a_gap_up_to_the_bound_is_a_pause_and_a_longer_one_a_new_beginning() -> None:
+    timeline = Timeline(Fraction(1, 1000), 1 / 25, max_gap_s=10)
+    timeline.place(0, 40)
+    pause = timeline.place(10_040, 40)
+    assert (pause.jumped, pause.time_s) == (False, pytest.approx(10.04))
+    jump = timeline.place(20_081, 40)
+    assert (jump.jumped, jump.time_s) == (True, pytest.approx(10.08))
+    assert timeline.place(20_121, 40).time_s == pytest.approx(10.12)
+
+
+def test_a_pause_that_a_frame_states_as_its_duration_is_no_jump_however_long() -> None:
+    timeline = Timeline(Fraction(1, 1000), 1 / 25, max_gap_s=10)
+    timeline.place(0, 3_600_000)
+    assert not timeline.place(3_600_000, 40).jumped
