@@ -17,7 +17,7 @@ never looked at in this way.
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -285,7 +285,7 @@ class KnownRows:
         first_ids = np.append(row_ids[is_first], np.array([row_id for row_id, _ in recent], dtype=np.int64))
         digests = np.append(contents[is_first], np.array([content for _, content in recent], dtype=_DIGEST))
         by_content = np.argsort(digests, kind="stable")
-        ids = [batch.column(ROW_ID).to_numpy() for batch in stream(self._raw, (ROW_ID,), raw_head)]
+        ids = [self._checked(batch.column(ROW_ID)) for batch in stream(self._raw, (ROW_ID,), raw_head)]
         return _Known(
             row_ids=first_ids[by_content],
             contents=digests[by_content],
@@ -294,6 +294,14 @@ class KnownRows:
             current=current,
             retired=set(row_ids[order[is_retired[order]]].tolist()),
         )
+
+    def _checked(self, ids: pa.Array) -> NDArray[np.int64]:
+        """Return row ids as they are; rows without one would look as if they were gone."""
+        if ids.null_count:
+            # Whichever rows are asked for: it raises with the file's name.
+            deque(self._source.read([OffsetRange(0, 1)]), maxlen=0)
+            raise SourceChangedError(f"table {self._source.name}: has rows without a row id")
+        return np.asarray(ids.to_numpy(), dtype=np.int64)
 
     def _ledger_batches(self, columns: Sequence[str], where: Callable[[Any], list[Any]]) -> Iterator[pa.RecordBatch]:
         mine = of_consumer(self._consumer, self._source.source_table)

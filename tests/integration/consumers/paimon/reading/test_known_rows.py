@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
-from consumers.errors import StopError
+from consumers.errors import SourceChangedError, StopError
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import STEPS, PaimonSink
@@ -21,7 +22,9 @@ from tests.support.rewrites import RowIds, rewrite
 from tests.support.warehouse import (
     NAMES,
     PROFILE,
+    append,
     append_raw,
+    create_raw,
     delete_rows,
     expire_all_but_newest,
     make_warehouse,
@@ -192,6 +195,21 @@ def test_rows_that_are_gone_are_looked_for_only_after_something_else_than_an_app
         assert _new(config) == []
     delete_rows(config, NAMES.raw, [0])
     assert consume(config).counts.num_retired == 1
+
+
+def test_rows_that_have_lost_their_ids_are_not_taken_for_deleted_ones(tmp_path: Path) -> None:
+    config = CatalogConfig({"warehouse": str(tmp_path / "warehouse")}, "db")
+    schema = pa.schema([("video_id", pa.string()), ("uri", pa.string())])
+    columns = RawColumns(video="uri", size_bytes=None, etag=None, metadata=())
+    create_raw(config, NAMES.raw, schema, {"bucket": "-1", "row-tracking.enabled": "true"})
+    create_tables(open_catalog(config), config, NAMES, columns)
+    append(config, NAMES.raw, [{"video_id": name, "uri": f"file:///videos/{name}.mp4"} for name in "abc"], schema)
+    consume(config, columns)
+    rewrite(config, NAMES.raw, "COMPACT", RowIds.LOST)
+    for _ in range(2):
+        with pytest.raises(SourceChangedError, match=r"3 of 3 rows of file data-.*\.parquet have no row id"):
+            consume(config, columns)
+    assert standing(config) == _clips("abc")
 
 
 def test_shards_retire_their_own_rows(config: CatalogConfig) -> None:
