@@ -162,6 +162,12 @@ class NoVideoStreamError(VideoError):
     stage = Stage.OPEN
 
 
+class EncryptedError(VideoError):
+    """The video is encrypted (DRM), so its pictures can be seen only with a key: register an unencrypted copy."""
+
+    stage = Stage.OPEN
+
+
 class TooManyPixelsError(VideoError):
     """A frame is larger than the limit."""
 

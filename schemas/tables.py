@@ -15,6 +15,8 @@ _TEXT = pa.string()
 
 # Snapshot properties in which a commit records who made it and how far it got (see consumers/paimon/fence).
 PROPERTY_CONSUMER = "sluice.consumer"
+# Of which commit user: other engines copy the properties of a snapshot into one of their own.
+PROPERTY_COMMIT_USER = "sluice.commit_user"
 PROPERTY_SOURCE = "sluice.source"
 PROPERTY_SOURCE_MARK = "sluice.source_mark"
 PROPERTY_EPOCH = "sluice.epoch"

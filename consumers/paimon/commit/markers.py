@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from schemas.shards import EVERYTHING, Shard, Share, bases_from_json, bases_to_j
 from schemas.source_mark import SourceMark
 from schemas.tables import (
     PROPERTY_BASES,
+    PROPERTY_COMMIT_USER,
     PROPERTY_CONSUMER,
     PROPERTY_EPOCH,
     PROPERTY_POSITION,
@@ -66,6 +68,7 @@ class Marker:
         """Return the snapshot properties that carry this marker."""
         properties = {
             PROPERTY_CONSUMER: self.consumer,
+            PROPERTY_COMMIT_USER: self.commit_user,
             PROPERTY_SOURCE: self.source,
             PROPERTY_EPOCH: str(self.epoch),
             PROPERTY_SEQUENCE: str(self.sequence),
@@ -84,11 +87,13 @@ class Marker:
     def of_snapshot(cls, snapshot: Any, consumer: str) -> Marker | None:
         """Return the marker of ``consumer`` in ``snapshot``, or None where it is somebody else's commit.
 
+        So is a snapshot that another engine made and copied our properties into, as Java's ``compact_manifest`` does.
+
         Raises:
             StopError: the marker is there and cannot be read; going on could write rows twice.
         """
         properties = snapshot.properties or {}
-        if properties.get(PROPERTY_CONSUMER) != consumer:
+        if properties.get(PROPERTY_CONSUMER) != consumer or not _is_by_its_writer(snapshot, properties):
             return None
         try:
             shard = properties.get(PROPERTY_SHARD, str(Shard()))
@@ -110,6 +115,25 @@ class Marker:
             )
         except (KeyError, ValueError) as error:
             raise StopError(f"snapshot {snapshot.id}: the marker of consumer {consumer} is damaged: {error}") from error
+
+
+def commit_user_of(consumer: str) -> str:
+    """Return a new commit user for one incarnation of ``consumer``, or for one change made by a person."""
+    return f"{_user_prefix(consumer)}{uuid.uuid4()}"
+
+
+def _user_prefix(consumer: str) -> str:
+    return f"sluice-{consumer}-"
+
+
+def _is_by_its_writer(snapshot: Any, properties: Mapping[str, str]) -> bool:
+    """Return whether the commit user that the marker in ``properties`` names made ``snapshot``, in that very commit."""
+    user = properties.get(PROPERTY_COMMIT_USER)
+    if user is None:
+        # Earlier versions named none, but gave all of theirs one prefix.
+        is_ours = str(snapshot.commit_user).startswith(_user_prefix(properties[PROPERTY_CONSUMER]))
+        return is_ours and snapshot.commit_kind != "COMPACT"
+    return bool(user == snapshot.commit_user and properties.get(PROPERTY_SEQUENCE) == str(snapshot.commit_identifier))
 
 
 @dataclass(frozen=True, slots=True)

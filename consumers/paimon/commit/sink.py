@@ -10,7 +10,6 @@ same snapshot (see :mod:`consumers.paimon.commit.versions`).
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,7 +21,7 @@ from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, st
 from consumers.paimon.commit.fence import Fence
 from consumers.paimon.commit.generation import current_source, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex
-from consumers.paimon.commit.markers import Marker
+from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.commit.staging import PaimonStaging
@@ -128,7 +127,7 @@ class PaimonSink:
         self._has_gaps = has_gaps
         self._on_committed = on_committed or (lambda position: None)
         self._on_step = on_step or (lambda step: None)
-        self._user = f"sluice-{consumer}-{uuid.uuid4()}"
+        self._user = commit_user_of(consumer)
         self._epoch = 0
         self._is_ledger_claimed = False
         self._pending: _Pending | None = None

@@ -91,6 +91,27 @@ class TableCommitter:
         self._manifests.begin()
         self._commit.commit(messages, identifier, snapshot_properties=dict(properties))
 
+    def replace(self, entries: Sequence[Any], identifier: int, properties: Mapping[str, str]) -> None:
+        """Make one COMPACT snapshot of manifest entries that take data files out and add others with the same rows.
+
+        Another writer's commit in between costs a further attempt on top of it.
+
+        Raises:
+            Exception: one of the files is no longer there (nothing is published), whatever the check raised, or a fault
+                of the store, after which the outcome has to be read from the table.
+        """
+        self._manifests.begin()
+        commit = self._commit.file_store_commit
+        commit.conflict_detection.fixed_bucket_commit_check = None
+        commit.conflict_detection._row_id_check_from_snapshot = None
+        commit._try_commit(
+            commit_kind="COMPACT",
+            commit_identifier=identifier,
+            commit_entries_plan=lambda latest: list(entries),
+            detect_conflicts=True,
+            snapshot_properties=dict(properties),
+        )
+
     def close(self) -> None:
         """Release resources; commits nothing."""
         self._commit.close()
