@@ -174,7 +174,7 @@ def _accepted_generation(settings: Settings) -> int:
     config, names = catalog_config(settings), table_names(settings)
     source_name, mark = remembered(config, names, settings.consumer.id)
     generation = generation_of(source_name, f"{config.database}.{names.raw}") or 1
-    source = _open_source(settings)
+    source = build_source(settings)
     source.resume(source_name, mark)
     try:
         source.head()

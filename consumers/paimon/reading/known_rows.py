@@ -17,10 +17,12 @@ never looked at in this way.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -31,14 +33,17 @@ from numpy.typing import NDArray
 from consumers.errors import SourceChangedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.ledger_index import as_ranges, of_consumer
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
+from consumers.paimon.reading.known_videos import KnownVideos, has_id
 from consumers.paimon.scan import ROW_ID, stream
 from consumers.paimon.snapshots import snapshot_time
+from consumers.paimon.source.identity import WHAT_NOW
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.tables import RawColumns, TableNames
 from consumers.ports import SourceHead
 from schemas.positions import OffsetRange
 from schemas.records import BlobReference, RawVideo, RowKind, SkippedRange, VideoStatus
-from schemas.shards import WHOLE, Shard
+from schemas.shards import WHOLE, Base, Shard
 from schemas.source_mark import SourceMark
 
 _KEY = "row:"
@@ -57,53 +62,9 @@ _COLUMNS = (
     "source_offset_bytes",
     "source_length_bytes",
 )
+_ID_COLUMNS = ("source_row_id", "video_id", "source_uri", "source_offset_bytes", "source_length_bytes")
+_NUM_COMPARED = 64
 _GONE_COLUMNS = ("source_row_id", "run", "video_id", "source_uri", "source_offset_bytes", "source_length_bytes")
-
-
-@dataclass
-class _Known:
-    """The ledger's rows of one consumer, and what stands in the raw table.
-
-    Attributes:
-        row_ids: of the rows that were the first of their video, sorted by ``contents``, int64.
-        contents: digest of each one's video, S16.
-        current: the newest id of each row that got another.
-        retired: rows whose latest run says that they are gone.
-        standing: ids in the raw table, sorted, int64.
-        ledgered: ids in the ledger, sorted, int64.
-    """
-
-    row_ids: NDArray[np.int64]
-    contents: NDArray[np.bytes_]
-    standing: NDArray[np.int64]
-    ledgered: NDArray[np.int64]
-    current: dict[int, int] = field(default_factory=dict)
-    retired: set[int] = field(default_factory=set)
-
-    def stands(self, row_id: int) -> bool:
-        """Return whether the raw table holds the row."""
-        return _has(self.standing, row_id)
-
-    def first_id(self, content: bytes, row_id: int) -> int | None:
-        """Return which row of the ledger ``row_id`` was before, and take it as that from now on; None for a new one."""
-        wanted = np.bytes_(content)
-        first, last = (int(np.searchsorted(self.contents, wanted, side=side)) for side in ("left", "right"))
-        for known in sorted(self.row_ids[first:last].tolist()):
-            current = self.current.get(known, known)
-            if current == row_id and known != row_id:
-                return int(known)
-            if known not in self.retired and current != row_id and not self.stands(current):
-                self.current[known] = row_id
-                return int(known)
-        return None
-
-    def gone(self) -> list[int]:
-        """Return the rows whose newest id the raw table does not hold, retired or not."""
-        current = self.row_ids.copy()
-        if self.current:
-            moved = np.isin(self.row_ids, np.fromiter(self.current, dtype=np.int64))
-            current[moved] = [self.current[row_id] for row_id in self.row_ids[moved].tolist()]
-        return [int(row_id) for row_id in np.sort(self.row_ids[~np.isin(current, self.standing)])]
 
 
 class KnownRows:
@@ -150,7 +111,7 @@ class KnownRows:
         """Return the current end; see :meth:`RowIdSource.head`."""
         head = self._source.head()
         if not self._swept_id and not self._is_begun and head.snapshot_id is not None:
-            self._is_begun = self._has_rows()
+            self._is_begun = self._is_of_this_table()
             # What is gone before a consumer has read anything is none of its rows.
             self._swept_id = 0 if self._is_begun else head.snapshot_id
         return head if head.mark is None else replace(head, mark=replace(head.mark, swept_id=self._swept_id))
@@ -169,7 +130,7 @@ class KnownRows:
             SourceChangedError: rows have new ids, and nothing that tells which they were.
             StoreUnavailableError: the store did not answer; what was yielded stays valid.
         """
-        known: _Known | None = None
+        known: KnownVideos | None = None
         for item in self._source.read(ranges):
             if isinstance(item, SkippedRange):
                 yield item
@@ -182,7 +143,7 @@ class KnownRows:
             self._remember(item.row_id, content, first_id)
             yield item if first_id is None else replace(item, row_kind=RowKind.MOVE, key=f"{_KEY}{first_id}")
 
-    def _first_id(self, known: _Known, video: RawVideo, content: bytes) -> int | None:
+    def _first_id(self, known: KnownVideos, video: RawVideo, content: bytes) -> int | None:
         if content:
             return known.first_id(content, video.row_id)
         if video.blob is None or not known.gone():
@@ -223,10 +184,10 @@ class KnownRows:
         self._swept_at = looked_at
         # What was read, and is gone before it is committed, comes into the ledger with its clips: look again then.
         open_rows = (row_id for row_id in self._recent if self._shard.owns(row_id) and not known.stands(row_id))
-        if not undecided and all(_has(known.ledgered, row_id) for row_id in open_rows):
+        if not undecided and all(has_id(known.ledgered, row_id) for row_id in open_rows):
             self._swept_id = int(head.id)
 
-    def _undecided(self, known: _Known, due: Sequence[int]) -> set[int]:
+    def _undecided(self, known: KnownVideos, due: Sequence[int]) -> set[int]:
         """Return those of ``due`` that may stand under a new id which no shard has committed yet."""
         if not due:
             return set()
@@ -260,7 +221,7 @@ class KnownRows:
                     row_kind=RowKind.DELETE,
                 )
 
-    def _load(self) -> _Known:
+    def _load(self) -> KnownVideos:
         """Read the ledger and the ids that stand in the raw table, and add what was read since."""
         raw_head = self._raw.snapshot_manager().get_latest_snapshot()
         current: dict[int, int] = {}
@@ -272,7 +233,9 @@ class KnownRows:
                 if row["status"] == VideoStatus.MOVED:
                     first_id = int(row["source_key"].removeprefix(_KEY))
                     current[first_id] = max(row["source_row_id"], current.get(first_id, 0))
-        row_ids, runs, contents, is_retired, is_moved = (np.concatenate(parts) for parts in zip(*columns, strict=True))
+        row_ids, runs, contents, is_retired, is_moved, is_curated = (
+            np.concatenate(parts) for parts in zip(*columns, strict=True)
+        )
         order = np.lexsort((runs, row_ids))
         order = order[np.append(row_ids[order][1:] != row_ids[order][:-1], True)] if len(order) else order
         ledgered, is_first = row_ids[order], order[~is_moved[order]]
@@ -280,20 +243,37 @@ class KnownRows:
         for row_id, (content, moved_from) in self._recent.items():
             if moved_from is not None:
                 current[moved_from] = max(row_id, current.get(moved_from, 0))
-            elif not _has(ledgered, row_id):
+            elif not has_id(ledgered, row_id):
                 recent.append((row_id, content))
         first_ids = np.append(row_ids[is_first], np.array([row_id for row_id, _ in recent], dtype=np.int64))
         digests = np.append(contents[is_first], np.array([content for _, content in recent], dtype=_DIGEST))
         by_content = np.argsort(digests, kind="stable")
         ids = [self._checked(batch.column(ROW_ID)) for batch in stream(self._raw, (ROW_ID,), raw_head)]
-        return _Known(
+        return KnownVideos(
             row_ids=first_ids[by_content],
             contents=digests[by_content],
             standing=np.sort(np.concatenate([np.empty(0, dtype=np.int64), *ids])),
             ledgered=ledgered,
             current=current,
             retired=set(row_ids[order[is_retired[order]]].tolist()),
+            unfinished=self._unfinished(ledgered, ledgered[is_curated[order]]),
         )
+
+    def _unfinished(self, ledgered: NDArray[np.int64], curated: NDArray[np.int64]) -> set[int]:
+        """Return the rows that the ledger has and the curated table's positions do not cover, nor are in hand here.
+
+        Another shard may have passed over such a row since, where it was gone; only its clips tell then.
+        """
+        manager = self._curated.snapshot_manager()
+        division, _ = read_division(manager, self._consumer, manager.get_latest_snapshot(), MAX_SNAPSHOTS_WALKED)
+        shards = () if division is None else division.shards(self._source.source_table)
+        floor = min((position.watermark for _, position in shards), default=0)
+        finished = [base for share, position in shards for base in (*share.bases, Base(share.shard, position))]
+        above = ledgered[ledgered >= floor].tolist()
+        found = {row_id for row_id in above if not any(base.covers(row_id) for base in finished)}
+        if division is not None and division.count > 1:
+            found |= set(curated.tolist()) - self._with_clips()
+        return found - self._recent.keys()
 
     def _checked(self, ids: pa.Array) -> NDArray[np.int64]:
         """Return row ids as they are; rows without one would look as if they were gone."""
@@ -308,9 +288,31 @@ class KnownRows:
         head = self._ledger.snapshot_manager().get_latest_snapshot()
         yield from stream(self._ledger, columns, head, lambda it: it.and_predicates([mine(it), *where(it)]))
 
-    def _has_rows(self) -> bool:
+    def _is_of_this_table(self) -> bool:
+        """Return whether the ledger has rows; where it has, the newest must be of the same videos still.
+
+        Asked once, where no marker tells up to where rows were looked for: it may not tell either which table it was.
+        """
+        newest: list[tuple[int, str, BlobReference | None]] = []
         with store_errors("ledger"):
-            return any(batch.num_rows for batch in self._ledger_batches(("source_row_id",), lambda it: []))
+            for batch in self._ledger_batches(_ID_COLUMNS, lambda it: []):
+                rows = ((row["source_row_id"], row["video_id"], _blob(row)) for row in batch.to_pylist())
+                newest = heapq.nlargest(_NUM_COMPARED, [*newest, *rows], key=itemgetter(0))
+        known = {row_id: (video_id, blob) for row_id, video_id, blob in newest}
+        ranges = list(as_ranges(np.fromiter(known, dtype=np.int64)))
+        found = [item for item in self._source.read(ranges) if isinstance(item, RawVideo)]
+        others = [item for item in found if self._is_other(item, *known[item.row_id])]
+        # An update changes the id or the place of a video; where nothing but the place tells, all must have changed.
+        if others and (self._has_video_id or len(others) == len(found)):
+            last = others[-1]
+            raise SourceChangedError(
+                f"table {self._source.name}: of {len(found)} rows that the ledger has {len(others)} are of other "
+                f"videos (row {last.row_id} was {known[last.row_id][0]}, and is {last.video_id}): {WHAT_NOW}"
+            )
+        return bool(known)
+
+    def _is_other(self, item: RawVideo, video_id: str, blob: BlobReference | None) -> bool:
+        return item.blob != blob and (item.video_id != video_id or not self._has_video_id)
 
     def _with_clips(self) -> set[int]:
         head = self._curated.snapshot_manager().get_latest_snapshot()
@@ -337,13 +339,14 @@ class KnownRows:
 
 
 def _as_columns(rows: Sequence[tuple[Mapping[str, Any], bytes]]) -> tuple[NDArray[Any], ...]:
-    """Return row ids, runs, contents, and whether a row says that the source's row is gone, or moved."""
+    """Return row ids, runs, contents, and whether a row says that the source's row is gone, moved, or curated."""
     return (
         np.array([row["source_row_id"] for row, _ in rows], dtype=np.int64),
         np.array([row["run"] for row, _ in rows], dtype=np.int32),
         np.array([content for _, content in rows], dtype=_DIGEST),
         np.array([row["status"] == VideoStatus.RETIRED for row, _ in rows], dtype=np.bool_),
         np.array([row["status"] == VideoStatus.MOVED for row, _ in rows], dtype=np.bool_),
+        np.array([row["status"] == VideoStatus.CURATED for row, _ in rows], dtype=np.bool_),
     )
 
 
@@ -354,8 +357,3 @@ def _among(row_ids: list[int], builder: Any) -> list[Any]:
 def _blob(row: Mapping[str, Any]) -> BlobReference | None:
     uri = row["source_uri"]
     return None if uri is None else BlobReference(uri, row["source_offset_bytes"], row["source_length_bytes"])
-
-
-def _has(ordered: NDArray[np.int64], row_id: int) -> bool:
-    place = int(np.searchsorted(ordered, row_id))
-    return place < len(ordered) and int(ordered[place]) == row_id

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from pypaimon import Schema
 
 from consumers.errors import SourceChangedError, StopError
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import STEPS, PaimonSink
 from consumers.paimon.reading.audit import AuditReport, audit
+from consumers.paimon.scan import ROW_ID
 from consumers.paimon.tables import RawColumns, create_tables
 from consumers.testing import SimulatedCrashError
 from schemas.shards import Shard
@@ -28,6 +32,7 @@ from tests.support.warehouse import (
     delete_rows,
     expire_all_but_newest,
     make_warehouse,
+    rows_of,
     table,
 )
 
@@ -227,6 +232,69 @@ def test_shards_retire_their_own_rows(config: CatalogConfig) -> None:
     assert seen == ["g"]
     assert standing(config) == _clips("abefg")
     assert _audited(config).pending == 0
+
+
+def test_dropped_partition_loses_its_clips(tmp_path: Path) -> None:
+    config = CatalogConfig({"warehouse": str(tmp_path / "warehouse")}, "db")
+    catalog = open_catalog(config, create=True)
+    catalog.create_database(config.database, True)
+    schema = pa.schema([("video_id", pa.string()), ("uri", pa.string()), ("day", pa.string())])
+    options = {"bucket": "-1", "row-tracking.enabled": "true", "data-evolution.enabled": "true"}
+    partitioned = Schema.from_pyarrow_schema(schema, partition_keys=["day"], options=options)
+    catalog.create_table(f"{config.database}.{NAMES.raw}", partitioned, False)
+    columns = RawColumns(video="uri", size_bytes=None, etag=None, metadata=())
+    create_tables(catalog, config, NAMES, columns)
+    rows = [{"video_id": name, "uri": f"file:///videos/{name}.mp4", "day": str(ord(name) % 2)} for name in "abcd"]
+    append(config, NAMES.raw, rows, schema)
+    consume(config, columns)
+    commit = table(config, NAMES.raw).new_batch_write_builder().new_commit()
+    commit.truncate_partitions([{"day": "0"}])
+    commit.close()
+    assert consume(config, columns).counts.num_retired == 2
+    assert standing(config) == _clips("ac")
+    _audited(config)
+
+
+@pytest.mark.parametrize("seed", [0, 2, 13, 15, 21])
+def test_any_history_leaves_the_clips_of_what_stands_and_curates_nothing_twice(tmp_path: Path, seed: int) -> None:
+    config = make_warehouse(tmp_path / "warehouse")
+    pick = random.Random(seed)
+    seen: list[str] = []
+    num_videos = 0
+
+    def append_some() -> None:
+        nonlocal num_videos
+        names = [f"v{num_videos + number}" for number in range(pick.randint(1, 3))]
+        num_videos += len(names)
+        append_raw(config, names)
+
+    def delete_some() -> None:
+        row_ids = [row[ROW_ID] for row in rows_of(config, NAMES.raw, [ROW_ID])]
+        delete_rows(config, NAMES.raw, pick.sample(row_ids, min(len(row_ids) - 1, 2)))
+
+    def move_all() -> None:
+        rewrite(config, NAMES.raw, pick.choice(["COMPACT", "OVERWRITE"]), RowIds.NEW)
+
+    def die() -> None:
+        # What was processed and not committed is processed again: of that run nothing is counted.
+        with suppress(SimulatedCrashError):
+            consume(config, die_at=pick.choice(STEPS))
+
+    append_some()
+    for _ in range(25):
+        weighted = [append_some, append_some, delete_some, move_all, die, lambda: consume(config, seen=seen)]
+        pick.choice(weighted)()
+        if pick.random() < 0.1:
+            expire_all_but_newest(config, NAMES.raw)
+    consume(config, seen=seen)
+    stand = {row["video_id"] for row in rows_of(config, NAMES.raw, ["video_id"])}
+    assert standing(config) == Counter(dict.fromkeys(stand, 2))
+    latest = {row[0]: row[2:] for row in ledgered(config, _STORY)}
+    curated = Counter(video_id for status, video_id in latest.values() if status == "curated")
+    assert set(curated.values()) <= {1}
+    assert len(set(seen)) == len(seen)
+    report = _audited(config)
+    assert report.pending == 0
 
 
 # Tables that Java wrote, given to the consumer one snapshot after the other.
