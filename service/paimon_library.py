@@ -10,7 +10,7 @@ from typing import Any
 
 from consumers.clock import Clock, SystemClock
 from consumers.paimon.commit.reposition import Move
-from consumers.paimon.landing.raw_writer import RegisterReport
+from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
 from consumers.paimon.reading.audit import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
@@ -50,6 +50,8 @@ class PaimonLibrary:
         self._progress_lock = threading.Lock()
         self._audit_lock = threading.Lock()
         self._register_lock = threading.Lock()
+        # Made with the first request: it reads the raw table once.
+        self._registrar: Registrar | None = None
         self._cache_lock = threading.Lock()
         self._clips = wiring.clip_reader(settings)
         # With the snapshot in which each was last seen: a clip may be taken down.
@@ -157,7 +159,10 @@ class PaimonLibrary:
         with self._register_lock:
             # Nothing is expanded: a pattern could lead anywhere before the result is looked at.
             objects = wiring.name_objects(self._settings, uris)
-            return wiring.register(self._settings, objects)
+            if self._registrar is None:
+                self._registrar = wiring.registrar(self._settings)
+            num_added = self._registrar.add(objects)
+            return RegisterReport(num_added, len({(item.uri, item.etag) for item in objects}) - num_added)
 
     def head_offset(self) -> int:
         """Return the offset after the last one of the source."""

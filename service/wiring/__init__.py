@@ -10,7 +10,7 @@ from service.wiring.consuming import (
     processor_factory,
     reading_note,
 )
-from service.wiring.landing import create_tables, find_objects, name_objects, register, watchers
+from service.wiring.landing import create_tables, find_objects, name_objects, register, registrar, watchers
 from service.wiring.maintaining import maintenance
 from service.wiring.named import allow_list, catalog_config, raw_columns, shard, table_names, with_shard
 from service.wiring.reading import (
@@ -46,6 +46,7 @@ __all__ = [
     "raw_columns",
     "reading_note",
     "register",
+    "registrar",
     "repositioner",
     "rescale",
     "shard",

@@ -270,8 +270,6 @@ class PaimonSink:
         )
         watermark = batch.position.watermark if self._has_gaps else None
         self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
-        if self._versions is not None:
-            self._versions.add(keys_of(batch.videos))
         for video, run in rows:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
@@ -305,7 +303,7 @@ class PaimonSink:
 
     def _commit_curated(self, batch: CommitBatch, pending: _Pending) -> None:
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
-        versions = self._versions_for(videos)
+        versions = self._versions_with(batch.videos)
         if versions is not None:
             superseded = versions.superseded(key for key, _ in keys_of(videos))
             videos = [video for video in videos if video.video.row_id not in superseded]
@@ -319,13 +317,20 @@ class PaimonSink:
         for video in batch.videos:
             self._half_committed.pop(video.video.row_id, None)
 
-    def _versions_for(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
-        """Return the versions in the ledger, these videos' included; None where nothing has a key."""
-        if self._versions is None and keys_of(videos):
+    def _versions_with(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
+        """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
+
+        They are noted here, where the ledger is known to hold them, and not where it was written: an answer that was
+        lost must not make a difference.
+        """
+        keys = keys_of(videos)
+        if self._versions is None and keys:
             with store_errors("ledger"):
                 head = self._ledger.committer.manager.get_latest_snapshot()
                 index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
             self._versions = VersionIndex(index)
+        if self._versions is not None:
+            self._versions.add(keys)
         return self._versions
 
     def _commit_side(
