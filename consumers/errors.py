@@ -144,6 +144,16 @@ class ObjectUnavailableError(VideoError):
     stage = Stage.OPEN
 
 
+class ObjectChangedError(ObjectUnavailableError):
+    """The object was replaced or deleted while it was read; what was found out about it is thrown away."""
+
+
+class ObjectReplacedError(VideoError):
+    """The object is not the one any more that the row tells of."""
+
+    stage = Stage.OPEN
+
+
 class TooManyBytesError(VideoError):
     """The object is larger than the limit."""
 

@@ -10,15 +10,17 @@ from typing import Any
 
 from consumers.clock import Clock, SystemClock
 from consumers.paimon.commit.reposition import Move
+from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
 from consumers.paimon.reading.audit import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.paimon.scan import ROW_ID
 from consumers.ports import CommitMark
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
-from service import wiring
+from service import takedowns, wiring
 from service.library import ClipList, ClipQuery
 from service.settings import Settings
 
@@ -189,6 +191,24 @@ class PaimonLibrary:
     def make_move(self, move: Move) -> None:
         """Make a planned change."""
         self._repositioner.make(move)
+
+    def plan_takedown(
+        self, kind: TargetKind, value: str, actor: str, origin: str, at: datetime, reason: str | None
+    ) -> Takedown:
+        """Return what is to be taken down, not yet stored."""
+        return takedowns.plan(self._settings, kind, value, actor, origin, at, reason)[0]
+
+    def take_down(self, takedown: Takedown) -> None:
+        """Store a takedown."""
+        wiring.takedown_store(self._settings).add(takedown)
+
+    def obey_takedowns(self) -> None:
+        """Do what takedowns ask of this consumer, which must not run."""
+        takedowns.obey(self._settings)
+
+    def takedowns(self, takedown_id: str | None = None) -> list[Certificate]:
+        """Return the certificate of one takedown, or of all, the newest first."""
+        return wiring.takedown_reader(self._settings).certificates(takedown_id)
 
     def _find(self, reader: ClipReader, clip_id: str) -> ClipRecord | None:
         for _, rows in self._search(reader, ("clip_id",), reader.end):

@@ -64,8 +64,10 @@ class RawColumnSettings(_Section):
 
     video: str = Field("video", min_length=1, description="BLOB, BYTES of serialized descriptors, or STRING of URIs.")
     video_id: str | None = Field("video_id", description="Id of a video; without it the row id is used.")
-    size_bytes: str | None = Field("size_bytes", description="Object size, for the in-flight bound.")
-    etag: str | None = Field("etag", description="Version of the object.")
+    size_bytes: str | None = Field(
+        "size_bytes", description="Object size in bytes, for the in-flight bound; compared with the object."
+    )
+    etag: str | None = Field("etag", description="Version of the object, as its store tells it.")
     metadata: tuple[str, ...] = Field(("metadata",), description="Columns passed on as text; a map is spread.")
 
     @field_validator("video_id", "size_bytes", "etag")
@@ -266,6 +268,11 @@ class InputSettings(_Section):
 
     allow: tuple[str, ...] = Field(
         (), description="Allowed prefixes besides the warehouse: folders, file:// or s3:// URIs."
+    )
+    on_replaced: Literal["fail", "take_new"] = Field(
+        "fail",
+        description="What becomes of a row whose object was replaced since the row was written, by the row's size and "
+        "etag. fail: a dead letter; take_new: what is there now is curated, and the ledger says so.",
     )
 
 

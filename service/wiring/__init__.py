@@ -22,6 +22,8 @@ from service.wiring.reading import (
     repositioner,
     rescale,
     story_reader,
+    takedown_reader,
+    takedown_store,
 )
 
 __all__ = [
@@ -52,6 +54,8 @@ __all__ = [
     "shard",
     "story_reader",
     "table_names",
+    "takedown_reader",
+    "takedown_store",
     "watchers",
     "with_shard",
 ]

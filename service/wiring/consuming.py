@@ -32,6 +32,7 @@ from consumers.pool.inline import InlinePool
 from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import choose_decoder
+from schemas.object_version import OnReplaced
 from schemas.shards import Shard
 from schemas.source_mark import generation_of
 from service.host.members import Member, lease_name
@@ -72,6 +73,7 @@ def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:
         max_waiting_clips=settings.pool.max_waiting_clips,
         # Chosen in the worker: what it can decode with is a matter of its machine.
         choose_decoder=partial(choose_decoder, settings.pool.decoder),
+        on_replaced=OnReplaced(settings.input.on_replaced),
     )
 
 

@@ -6,12 +6,16 @@ process dies at, its successor writes what is missing and nothing twice.
 
 Where rows have keys, a commit to the curated table also takes out the clips of every older version of its keys, in the
 same snapshot (see :mod:`consumers.paimon.commit.versions`).
+
+What a person took down is retired when the sink opens, and no result brings it back (see
+:mod:`consumers.paimon.commit.takedown`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -26,12 +30,13 @@ from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, st
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
 from consumers.paimon.commit.versions import VersionIndex, clip_row_ids, is_removed, keys_of
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
-from schemas.records import ProcessedVideo, VideoStatus
+from schemas.records import ProcessedVideo, VideoOutcome, VideoStatus
 from schemas.shards import WHOLE, Shard, Share
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
@@ -134,6 +139,8 @@ class PaimonSink:
         self._half_committed: dict[int, LedgerEntry] = {}
         self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
+        self._takedowns = TakedownStore(config, names.control)
+        self._tombstones = Tombstones()
         catalog = open_catalog(config)
         self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
         self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
@@ -147,7 +154,8 @@ class PaimonSink:
         """Take over as this consumer's newest incarnation: fence the older ones and return where to go on.
 
         Claims the ledger, then the curated table, by an empty commit that carries the recovered position and the next
-        epoch. From then on an older incarnation cannot publish to the table claimed.
+        epoch. From then on an older incarnation cannot publish to the table claimed. Then it retires what was taken
+        down since this shard last opened.
 
         Raises:
             ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
@@ -159,12 +167,13 @@ class PaimonSink:
             self._is_ledger_claimed = self._ledger.is_uncertain = self._curated.is_uncertain = False
             try:
                 recovered = self._claim()
+                self._take_down()
             except FencedError:
                 continue
             # What was there before the claim is of incarnations that can no longer commit it.
             self._staging.discard(stale)
             self._on_committed(recovered.position)
-            return recovered
+            return replace(recovered, sequence=self._curated.sequence)
         raise FencedError(
             f"consumer {self._consumer}, shard {self._shard}: other copies of it keep starting; stop all but one"
         )
@@ -223,6 +232,64 @@ class PaimonSink:
             head = self._ledger.committer.manager.get_latest_snapshot()
             self._half_committed = self._recovery.half_committed(head, self._curated.standing, self._ledger.standing)
 
+    def _take_down(self) -> None:
+        """Retire what was taken down and is not yet, and let nothing of it come again."""
+        takedowns = self._takedowns.read()
+        self._tombstones = Tombstones.of(takedowns)
+        if not takedowns:
+            return
+        mine = (self._consumer, str(self._shard))
+        done = {each.takedown_id for each in self._takedowns.obeyed() if (each.consumer, each.shard) == mine}
+        for takedown in takedowns:
+            if takedown.takedown_id not in done:
+                self._takedowns.note(self._obey(takedown))
+
+    def _obey(self, takedown: Takedown) -> Obeyed:
+        ledger_head, curated_head = self._heads()
+        with store_errors("ledger and curated tables"):
+            matches = matching(self._ledger.table, ledger_head, takedown, self._consumer, self._source, self._shard)
+            row_ids = [match.video.row_id for match in matches]
+            clips = clip_row_ids(self._curated.table, curated_head, self._consumer, self._source, row_ids)
+        runs = retirements(matches, datetime.now(UTC))
+        if runs or clips:
+            pending = _Pending(self._curated.position, max(self._ledger.sequence, self._curated.sequence) + 1)
+            rows = ledger_rows(runs, self._lineage(pending), self._watermark(self._curated.position))
+            self._commit_side(self._ledger, pending, self._ledger.standing, rows)
+            nothing = curated_rows([], self._lineage(pending))
+            self._commit_side(self._curated, pending, self._curated.standing, nothing, retired=row_ids)
+            self._read_half_committed()
+            ledger_head, curated_head = self._heads()
+        return Obeyed(
+            takedown.takedown_id,
+            self._consumer,
+            str(self._shard),
+            len(row_ids),
+            len(clips),
+            0 if ledger_head is None else int(ledger_head.id),
+            0 if curated_head is None else int(curated_head.id),
+            datetime.now(UTC),
+        )
+
+    def _heads(self) -> tuple[Any | None, Any | None]:
+        with store_errors("ledger and curated tables"):
+            return (
+                self._ledger.committer.manager.get_latest_snapshot(),
+                self._curated.committer.manager.get_latest_snapshot(),
+            )
+
+    def _watermark(self, position: Position) -> int | None:
+        return position.watermark if self._has_gaps else None
+
+    def _without_taken_down(self, batch: CommitBatch) -> CommitBatch:
+        """Return ``batch`` with the results of what was taken down as retirements."""
+        videos = tuple(
+            replace(each, outcome=VideoOutcome(is_takedown=True))
+            if self._tombstones.cover(each.video.video_id, each.video.blob)
+            else each
+            for each in batch.videos
+        )
+        return replace(batch, videos=videos)
+
     def commit(self, batch: CommitBatch) -> CommitReceipt:
         """Write ledger rows, then clips and position; returns only when both are published.
 
@@ -234,6 +301,8 @@ class PaimonSink:
         self._resolve(self._ledger)
         self._resolve(self._curated)
         self._check(batch)
+        staged = [reference for video in batch.videos for reference in video.outcome.staged]
+        batch = self._without_taken_down(batch)
         self._mark = batch.mark or self._mark
         pending = self._pending
         if pending is None or pending.position != batch.position:
@@ -245,7 +314,7 @@ class PaimonSink:
         if self._curated.sequence < pending.sequence:
             self._commit_curated(batch, pending)
         self._pending = None
-        self._staging.discard(staged for video in batch.videos for staged in video.outcome.staged)
+        self._staging.discard(staged)
         self._on_committed(batch.position)
         return CommitReceipt(
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
@@ -268,7 +337,7 @@ class PaimonSink:
             position=standing.position.union(batch.position.ranges()),
             replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
         )
-        watermark = batch.position.watermark if self._has_gaps else None
+        watermark = self._watermark(batch.position)
         self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
         for video, run in rows:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
