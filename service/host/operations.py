@@ -233,9 +233,9 @@ class Operations:
             StoreUnavailableError: a table did not answer; asking again is harmless.
         """
         library = self._libraries[consumer.consumer_id]
+        now = self._host.clock.now()
+        takedown = library.plan_takedown(kind, value, operator.actor, operator.origin, now, reason)
         with self._lock:
-            now = self._host.clock.now()
-            takedown = library.plan_takedown(kind, value, operator.actor, operator.origin, now, reason)
             detail = {"takedown": takedown.takedown_id, "target": takedown.target}
             entry = self._entry(consumer, "takedown", operator, reason, detail)
             # The trail first: a change without an entry would be worse than an entry without a change.

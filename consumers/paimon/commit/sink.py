@@ -36,7 +36,7 @@ from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
-from schemas.records import ProcessedVideo, VideoOutcome, VideoStatus
+from schemas.records import ProcessedVideo, VideoStatus
 from schemas.shards import WHOLE, Shard, Share
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
@@ -234,41 +234,42 @@ class PaimonSink:
 
     def _take_down(self) -> None:
         """Retire what was taken down and is not yet, and let nothing of it come again."""
-        takedowns = self._takedowns.read()
-        self._tombstones = Tombstones.of(takedowns)
-        if not takedowns:
-            return
-        mine = (self._consumer, str(self._shard))
-        done = {each.takedown_id for each in self._takedowns.obeyed() if (each.consumer, each.shard) == mine}
-        for takedown in takedowns:
-            if takedown.takedown_id not in done:
-                self._takedowns.note(self._obey(takedown))
+        self._tombstones, left = self._takedowns.of_shard(self._consumer, str(self._shard))
+        for takedown in left:
+            newest = generation_of(self._source, self._raw_name) or 1
+            # Clips of rows that an older table of this name had may stand as well.
+            sources = [source_of_generation(self._raw_name, number) for number in range(1, newest + 1)]
+            counts = [self._retire(takedown, source) for source in sources]
+            ledger_head, curated_head = self._heads()
+            self._takedowns.note(
+                Obeyed(
+                    takedown.takedown_id,
+                    self._consumer,
+                    str(self._shard),
+                    sum(num_rows for num_rows, _ in counts),
+                    sum(num_clips for _, num_clips in counts),
+                    0 if ledger_head is None else int(ledger_head.id),
+                    0 if curated_head is None else int(curated_head.id),
+                    datetime.now(UTC),
+                )
+            )
 
-    def _obey(self, takedown: Takedown) -> Obeyed:
+    def _retire(self, takedown: Takedown, source: str) -> tuple[int, int]:
+        """Retire rows of ``source`` and return how many, and how many clips of them stood."""
         ledger_head, curated_head = self._heads()
         with store_errors("ledger and curated tables"):
-            matches = matching(self._ledger.table, ledger_head, takedown, self._consumer, self._source, self._shard)
+            matches = matching(self._ledger.table, ledger_head, takedown, self._consumer, source, self._shard)
             row_ids = [match.video.row_id for match in matches]
-            clips = clip_row_ids(self._curated.table, curated_head, self._consumer, self._source, row_ids)
+            clips = clip_row_ids(self._curated.table, curated_head, self._consumer, source, row_ids)
         runs = retirements(matches, datetime.now(UTC))
         if runs or clips:
             pending = _Pending(self._curated.position, max(self._ledger.sequence, self._curated.sequence) + 1)
             rows = ledger_rows(runs, self._lineage(pending), self._watermark(self._curated.position))
             self._commit_side(self._ledger, pending, self._ledger.standing, rows)
             nothing = curated_rows([], self._lineage(pending))
-            self._commit_side(self._curated, pending, self._curated.standing, nothing, retired=row_ids)
+            self._commit_side(self._curated, pending, self._curated.standing, nothing, retired=row_ids, source=source)
             self._read_half_committed()
-            ledger_head, curated_head = self._heads()
-        return Obeyed(
-            takedown.takedown_id,
-            self._consumer,
-            str(self._shard),
-            len(row_ids),
-            len(clips),
-            0 if ledger_head is None else int(ledger_head.id),
-            0 if curated_head is None else int(curated_head.id),
-            datetime.now(UTC),
-        )
+        return len(row_ids), len(clips)
 
     def _heads(self) -> tuple[Any | None, Any | None]:
         with store_errors("ledger and curated tables"):
@@ -279,16 +280,6 @@ class PaimonSink:
 
     def _watermark(self, position: Position) -> int | None:
         return position.watermark if self._has_gaps else None
-
-    def _without_taken_down(self, batch: CommitBatch) -> CommitBatch:
-        """Return ``batch`` with the results of what was taken down as retirements."""
-        videos = tuple(
-            replace(each, outcome=VideoOutcome(is_takedown=True))
-            if self._tombstones.cover(each.video.video_id, each.video.blob)
-            else each
-            for each in batch.videos
-        )
-        return replace(batch, videos=videos)
 
     def commit(self, batch: CommitBatch) -> CommitReceipt:
         """Write ledger rows, then clips and position; returns only when both are published.
@@ -302,7 +293,7 @@ class PaimonSink:
         self._resolve(self._curated)
         self._check(batch)
         staged = [reference for video in batch.videos for reference in video.outcome.staged]
-        batch = self._without_taken_down(batch)
+        batch = replace(batch, videos=tuple(map(self._tombstones.respected, batch.videos)))
         self._mark = batch.mark or self._mark
         pending = self._pending
         if pending is None or pending.position != batch.position:
@@ -403,14 +394,20 @@ class PaimonSink:
         return self._versions
 
     def _commit_side(
-        self, side: _Side, pending: _Pending, after: Standing, rows: pa.Table, retired: Collection[int] = ()
+        self,
+        side: _Side,
+        pending: _Pending,
+        after: Standing,
+        rows: pa.Table,
+        retired: Collection[int] = (),
+        source: str | None = None,
     ) -> None:
         with store_errors(f"{side.role} table"):
             self._on_step(f"before_{side.role}_write")
             messages = side.committer.write(rows, pending.sequence)
             if retired:
                 head = side.committer.manager.get_latest_snapshot()
-                standing = clip_row_ids(side.table, head, self._consumer, self._source, retired)
+                standing = clip_row_ids(side.table, head, self._consumer, source or self._source, retired)
                 messages += side.committer.delete(standing, pending.sequence)
             self._on_step(f"after_{side.role}_write")
         self._publish(side, messages, pending.sequence, after, step=f"after_{side.role}_publish")

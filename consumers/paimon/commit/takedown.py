@@ -5,8 +5,8 @@ when it next opens its tables: rows of the video that the ledger has get a furth
 then the clips go. A second row says that this shard has done so. Whatever instant it dies at, it finds the first row
 without the second, and does again what is not done yet: both are derived from the ledger and the curated table.
 
-From then on every result is held against the tombstones, which are in memory as 16 bytes each: a late one, a replayed
-one, or one of another row of the same object is written down as retired.
+From then on every result is held against the tombstones, which are in memory, some 60 bytes each: a late one, a
+replayed one, or one of another row of the same object is written down as retired.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -200,6 +200,18 @@ class TakedownStore:
             found.append(Obeyed(takedown_id, consumer, shard, at=_utc(row["at"]), **json.loads(row["value"])))
         return found
 
+    def of_shard(self, consumer: str, shard: str) -> tuple[Tombstones, list[Takedown]]:
+        """Return the tombstones of all takedowns, and the takedowns that this shard has not obeyed yet.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        takedowns = self.read()
+        if not takedowns:
+            return Tombstones(), []
+        done = {each.takedown_id for each in self.obeyed() if (each.consumer, each.shard) == (consumer, shard)}
+        return Tombstones.of(takedowns), [each for each in takedowns if each.takedown_id not in done]
+
     def add(self, takedown: Takedown) -> None:
         """Store a takedown; durable when this returns, and harmless to repeat.
 
@@ -255,6 +267,12 @@ class Tombstones:
         if blob is not None:
             keys += [f"uri:{_canonical(blob.uri)}", _part_key(blob)]
         return any(_digest(key) in self.digests for key in keys)
+
+    def respected(self, processed: ProcessedVideo) -> ProcessedVideo:
+        """Return ``processed`` as it is, or as a retirement where it was taken down."""
+        if not self.cover(processed.video.video_id, processed.video.blob):
+            return processed
+        return replace(processed, outcome=VideoOutcome(is_takedown=True))
 
 
 @dataclass(frozen=True, slots=True)

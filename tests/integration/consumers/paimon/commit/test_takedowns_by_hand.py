@@ -8,11 +8,12 @@ from threading import Thread
 
 import pytest
 
-from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.sink import STEPS, PaimonSink
 from consumers.paimon.commit.takedown import Takedown, TakedownStore, Tombstones, new_takedown
 from consumers.paimon.reading.audit import audit
+from consumers.paimon.tables import create_tables
 from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
@@ -172,6 +173,21 @@ def test_two_who_take_the_same_down_at_the_same_time_both_have_their_certificate
     assert {each.actor for each in store.read()} == {"ann", "bob"}
     assert sorted(each.num_clips for each in store.obeyed()) == [0, 2]
     assert story(config) == {0: ["curated", "retired"], 1: ["curated"]}
+
+
+def test_clips_from_before_the_table_was_made_anew_go_too(config: CatalogConfig) -> None:
+    append_raw(config, ["a", "b"])
+    consume(config)
+    catalog = open_catalog(config)
+    catalog.drop_table(f"{config.database}.{NAMES.raw}", False)
+    create_tables(catalog, config, NAMES)
+    append_raw(config, ["b", "a"])
+    consume(config, generation=2)
+    take_down(config)
+    obey(config)
+    assert [row["source_uri"] for row in rows_of(config, NAMES.curated, ["source_uri"])] == [B] * 4
+    [done] = TakedownStore(config, NAMES.control).obeyed()
+    assert (done.num_rows, done.num_clips) == (2, 4)
 
 
 def test_each_shard_does_its_own(config: CatalogConfig) -> None:
