@@ -100,16 +100,22 @@ class AuditOut(Out):
     """Raw, ledger and curated table compared."""
 
     is_clean: bool
-    rows: int
+    rows: int = Field(description="Of a table that is read change by change, those that stand in it.")
     ledger_rows: int
     clips: int
-    pending: int
-    missing: int
+    pending: int = Field(description="Rows or changes that the position does not cover yet; not an error.")
+    missing: int = Field(description="Rows that the position covers and the ledger lacks.")
+    mismatched: int = Field(description="Rows of which the ledger tells another video or version than stands there.")
     duplicated: int
-    unaccounted: int
+    unaccounted: int = Field(description="Clips that no ledger row keeps.")
     clips_missing: int
     clips_duplicated: int
-    details: list[str]
+    clips_retired: int = Field(description="Clips of older versions and of deleted videos; not an error.")
+    files_missing: int
+    files_damaged: int = Field(description="Files of another size than their table tells.")
+    clips_checked: int = Field(description="Clips that were decoded.")
+    clips_broken: int = Field(description="Clips without bytes, or that are not what their row tells.")
+    details: list[str] = Field(description="Examples: which table, row and file.")
 
 
 class ClipLink(Out):

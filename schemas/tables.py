@@ -18,6 +18,8 @@ PROPERTY_CONSUMER = "sluice.consumer"
 # Of which commit user: other engines copy the properties of a snapshot into one of their own.
 PROPERTY_COMMIT_USER = "sluice.commit_user"
 PROPERTY_SOURCE = "sluice.source"
+# Where the newest marker of every consumer and shard stands.
+PROPERTY_NEWEST = "sluice.newest"
 PROPERTY_SOURCE_MARK = "sluice.source_mark"
 PROPERTY_EPOCH = "sluice.epoch"
 PROPERTY_SEQUENCE = "sluice.sequence"

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 from consumers.paimon.commit.reposition import Move
 from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
@@ -101,8 +101,12 @@ class Library(Protocol):
         """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
         ...
 
-    def audit(self) -> AuditReport | None:
-        """Compare the tables; None when an audit is under way already."""
+    def audit(self, num_decoded: int = 0) -> AuditReport | None:
+        """Compare the tables; None when an audit is under way already.
+
+        Args:
+            num_decoded: look for the bytes of every clip, and decode this many; 0 looks at no bytes.
+        """
         ...
 
     def raw_video(self, row_id: int) -> RawVideo | None:

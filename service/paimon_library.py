@@ -12,7 +12,7 @@ from consumers.clock import Clock, SystemClock
 from consumers.paimon.commit.reposition import Move
 from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
@@ -72,12 +72,12 @@ class PaimonLibrary:
         """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
         return self._story.rejected(before, limit, within_s=SEARCH_S)
 
-    def audit(self) -> AuditReport | None:
+    def audit(self, num_decoded: int = 0) -> AuditReport | None:
         """Compare the tables, one audit at a time."""
         if not self._audit_lock.acquire(blocking=False):
             return None
         try:
-            return wiring.audit(self._settings)
+            return wiring.audit(self._settings, deep=num_decoded > 0, sample=num_decoded)
         finally:
             self._audit_lock.release()
 

@@ -98,6 +98,12 @@ class ConsumerSettings(_Section):
         "row that it holds is curated, from the first on, and what was curated before is kept apart. Without it that "
         "is an error. `sluice run --accept-new-table` sets it for once.",
     )
+    second_consumer: bool = Field(
+        False,
+        description="Begin although another consumer curates the same raw table into the same tables: each clip will "
+        "stand there once for each of them, under one id. Without it that is an error. `sluice run --second-consumer` "
+        "sets it for once.",
+    )
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
     max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")

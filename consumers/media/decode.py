@@ -219,7 +219,6 @@ class VideoDecoder:
         self.num_frames = 0
         self.num_damaged = 0
         self.duration_s = 0.0
-        self.num_sharing_time = 0
         self._stamps = BestEffortStamps()
         self._aspects = PixelAspects(self._stream)
         self._tick_s = [float(stream.time_base or 0) for stream in self._container.streams]
@@ -241,7 +240,6 @@ class VideoDecoder:
         timeline = Timeline(self.time_base, 1 / (self.fps or _FALLBACK_RATE), longest_gap_s(self.container_format))
         shape: tuple[int, int, Orientation, Fraction | None] | None = None
         orientation, rotation = UPRIGHT, 0
-        last_s = -1.0
         for image in self._images():
             if image.width * image.height > self._limits.max_pixels:
                 raise _too_many_pixels(image.width, image.height, self._limits)
@@ -275,8 +273,6 @@ class VideoDecoder:
                 restarts=place.jumped,
                 breaks=place.jumped or (before is not None and before != shape),
             )
-            self.num_sharing_time += place.time_s <= last_s
-            last_s = place.time_s
             self.num_frames += 1
             self.num_damaged += self._tainted
             self.duration_s = place.end_s

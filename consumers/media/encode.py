@@ -26,6 +26,7 @@ _MAX_TIMESCALE = 1_000_000
 _AAC_RATES_HZ = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
 _AAC_FRAME_SAMPLES = 1024
 _LIMITED_RANGE = 1
+_COLOUR_FILTER = "LANCZOS"
 _X264 = {"preset": "veryfast", "crf": "18"}
 _AVX512 = frozenset({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"})
 """What a processor has to have for x264 to take its code for AVX-512."""
@@ -190,19 +191,21 @@ def _match(stream: av.VideoStream, frame: av.VideoFrame, step: Fraction) -> None
 def _upright_420(frame: av.VideoFrame, size: tuple[int, int] | None) -> av.VideoFrame:
     """Return ``frame`` as displayed, 8 bit 4:2:0, with even sides, scaled to ``size`` (width, height) if it differs."""
     orientation = orientation_of(frame)
-    is_odd = frame.width % 2 or frame.height % 2
+    is_odd = bool(frame.width % 2 or frame.height % 2)
+    # In 4:2:0 colours stand at the left of their pixels: turned or mirrored as they are, they would move by one.
+    is_moved = is_odd or orientation != UPRIGHT
     matrix = displayed_matrix(frame)
     if is_rgb(frame.format):
         upright = _from_rgb(frame, matrix)
     else:
-        upright = frame.reformat(format="yuv444p" if is_odd else "yuv420p", threads=1)
-    if is_odd or orientation != UPRIGHT:
+        upright = frame.reformat(format="yuv444p" if is_moved else "yuv420p", interpolation=_COLOUR_FILTER, threads=1)
+    if is_moved:
         turned = [orientation.upright(plane) for plane in _planes(upright)]
         if is_odd:
             turned = [even_sided(plane) for plane in turned]
         upright = _joined(turned, like=upright)
     if upright.format.name != "yuv420p":
-        upright = upright.reformat(format="yuv420p", threads=1)
+        upright = upright.reformat(format="yuv420p", interpolation=_COLOUR_FILTER, threads=1)
     upright.colorspace = matrix if matrix == BT709 or is_rgb(frame.format) else frame.colorspace
     if size is not None and (upright.width, upright.height) != size:
         upright = upright.reformat(width=size[0], height=size[1], threads=1)

@@ -221,7 +221,7 @@ class VideoCurator:
             clip_id=clip_id(video.source_table, video.row_id, clip.span, self._fingerprint),
             index=clip.index,
             span=clip.span,
-            scores=verdict.scores,
+            scores=(*verdict.scores, *clip.notes()),
             rejected_by=verdict.rejected_by,
             reason=verdict.reason,
             caption=verdict.caption,

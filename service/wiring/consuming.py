@@ -19,6 +19,7 @@ from consumers.members.lease import Holder, LeaseKeeper
 from consumers.paimon.catalog import load_table, open_catalog
 from consumers.paimon.commit.generation import remembered
 from consumers.paimon.commit.lease import PaimonLeases
+from consumers.paimon.commit.only_consumer import check_only_consumer
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
@@ -155,9 +156,12 @@ def build_sink(settings: Settings) -> Sink:
     """Return the ledger and curated tables as a sink.
 
     Raises:
-        ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely.
+        ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely; or another
+            consumer curates the raw table into these tables.
     """
     config, part = catalog_config(settings), shard(settings)
+    if not settings.consumer.second_consumer:
+        check_only_consumer(config, table_names(settings), settings.consumer.id)
     protect = protector(config, settings.tables.raw, settings.consumer.id, part)
     return PaimonSink(
         config,

@@ -16,7 +16,7 @@ from consumers.loop.config import ProcessorConfig
 from consumers.loop.processor import Processor
 from consumers.paimon.commit.takedown import Takedown, new_takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
@@ -143,9 +143,9 @@ class FakeLibrary:
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         return [row for row in self.rejections if before is None or row["source_row_id"] < before][:limit], None
 
-    def audit(self) -> AuditReport | None:
+    def audit(self, num_decoded: int = 0) -> AuditReport | None:
         counts: dict[str, Any] = {item.name: 0 for item in fields(AuditReport)}
-        return None if self.is_auditing else AuditReport(**counts | {"details": ()})
+        return None if self.is_auditing else AuditReport(**counts | {"clips_checked": num_decoded, "details": ()})
 
     def raw_video(self, row_id: int) -> RawVideo | None:
         return make_video(row_id) if row_id < 10 else None

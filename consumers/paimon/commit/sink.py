@@ -439,6 +439,7 @@ class PaimonSink:
             own = side.fence.own
             if own is None or (own.epoch, own.sequence, own.position) != (self._epoch, sequence, after.position):
                 raise StoreUnavailableError(f"{side.role} table: the commit failed: {error}") from error
+        side.fence.published = sequence
         side.standing = standing_of(marker, self._shard)
 
     def _resolve(self, side: _Side) -> None:
@@ -451,6 +452,7 @@ class PaimonSink:
             side.fence.check(manager, manager.get_latest_snapshot())
         own = side.fence.own
         if own is not None:
+            side.fence.published = own.sequence
             side.standing = standing_of(own, self._shard)
         self._read_half_committed()
         side.is_uncertain = False

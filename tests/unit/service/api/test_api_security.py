@@ -388,7 +388,7 @@ async def test_wrong_method_is_a_problem_that_says_which_are_right(anybody: http
 async def test_error_inside_tells_the_log_and_not_the_caller(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken() -> None:
+    def broken(num_decoded: int) -> None:
         raise RuntimeError("password=hunter2")
 
     service.library.audit = broken  # type: ignore[method-assign, assignment]
