@@ -215,6 +215,10 @@ class ChangelogSource:
             snapshot = snapshot or read_snapshot(self._manager, self._earliest()) or latest
             return RowOrigin(int(snapshot.id), snapshot_time(snapshot), is_exact)
 
+    def removed(self) -> Iterator[RawVideo]:
+        """Yield nothing: deletes come as changes, each at an offset of its own."""
+        return iter(())
+
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order of offset, an item for every offset in ``ranges`` below the head.
 
