@@ -161,6 +161,17 @@ class CutMethod(StrEnum):
     """No bytes: the source reference and the span are the clip."""
 
 
+class ClipCheck(StrEnum):
+    """What reading a finished clip back, and holding it against its source, has led to."""
+
+    PASSED = "passed"
+    """It is what the video shows."""
+    ENCODED_AGAIN = "encoded_again"
+    """It was not; encoded in another way it passed."""
+    REJECTED = "rejected"
+    """No way made a clip that passed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClipMedia:
     """A kept clip: an MP4 and a JPEG thumbnail.
@@ -301,7 +312,7 @@ class VideoOutcome:
     """What became of one video: its clips, or the failure that ended it (then no clips).
 
     ``bytes_read`` counts bytes fetched from the object store. ``is_takedown``: there was nothing to process, the video
-    was deleted from the source.
+    was deleted from the source. ``clip_checks`` counts the clips that were read back, by what came of it.
     """
 
     media: MediaInfo | None = None
@@ -310,6 +321,7 @@ class VideoOutcome:
     timings: tuple[StageTiming, ...] = ()
     bytes_read: int = 0
     is_takedown: bool = False
+    clip_checks: Mapping[ClipCheck, int] = field(default_factory=dict)
 
     @property
     def status(self) -> VideoStatus:

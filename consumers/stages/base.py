@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.media.look import ClipLook
 from schemas.records import Caption, ModelCall, Score, Span, Stage
 
 
@@ -49,7 +50,8 @@ class ClipEvidence:
 
     ``frames`` are the extracted frames in order of time, empty where every candidate was corrupt. ``pixel_aspect`` is
     that of the clip, before turning, None where nothing says that pixels are not square. ``has_guessed_times``: up to
-    its end some frame of the video was given another time than its packet says.
+    its end some frame of the video was given another time than its packet says. ``look`` is what the finished clip is
+    held against, None where every frame was corrupt.
     """
 
     index: int
@@ -59,6 +61,7 @@ class ClipEvidence:
     starts_on_keyframe: bool
     pixel_aspect: Fraction | None = None
     has_guessed_times: bool = False
+    look: ClipLook | None = None
 
 
 @dataclass(frozen=True, slots=True)
