@@ -44,7 +44,7 @@ def with_sound(pictures: Path, path: Path, codec: str, layout: str = "stereo", *
         video = given.streams.video[0]
         stream = target.add_stream_from_template(video)
         sound: Any = target.add_stream(codec, rate=_TONE_RATE_HZ)
-        sound.layout = layout
+        sound.layout, sound.codec_context.bit_rate = layout, 128_000
         sound.codec_context.options = {"strict": "experimental"}
         num_channels = av.AudioLayout(layout).nb_channels
         packets = [packet for packet in given.demux(video) if packet.dts is not None]
