@@ -16,7 +16,7 @@ from consumers.media.spool import PacketQueue
 
 _AAC_RATES_HZ = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
 _FRAME_SAMPLES = 1024
-_JITTER_S = Fraction(1, 10)
+_JITTER_S = Fraction(1, 20)
 """Frames may stand so far beside the end of the one before; beyond, there is a gap or an overlap."""
 
 

@@ -116,7 +116,12 @@ class ClipSound:
                 frames = stream.codec_context.decode(packet)
             except FAULTS:
                 continue
-            yield from (frame for frame in frames if isinstance(frame, av.AudioFrame))
+            for number, frame in enumerate(frames):
+                if packet is not None and number == 0 and frame.pts is None and packet.pts is not None:
+                    # Of a packet's first frame the decoder does not always tell what the packet does.
+                    frame.pts, frame.time_base = packet.pts, packet.time_base
+                if isinstance(frame, av.AudioFrame):
+                    yield frame
 
 
 def _end_s(packet: Packet[Stream]) -> Fraction:
