@@ -17,7 +17,9 @@ from benchmarks.service_under_test import ServiceUnderTest, strike_at
 from consumers.paimon.commit.sink import STEPS
 
 VIDEOS_PER_ROUND = 6
-Kind = Literal["instant", "step", "copies", "zombie", "paused", "event", "worker", "rescale"]
+_LANDINGS_IN_CALM = 12
+_BETWEEN_LANDINGS_S = 0.3
+Kind = Literal["instant", "step", "copies", "zombie", "paused", "calm", "event", "worker", "rescale"]
 _COMMIT_STEPS = STEPS[3:]
 _NUM_SHARDS = (3, 2, 1)
 _FENCED = re.compile("tak(en|ing) over|was divided into")
@@ -35,8 +37,9 @@ class Blow:
             ``delay_s`` later. ``rescale``: divided anew while it runs, by a command that is killed after ``delay_s``
             and given again.
             ``paused``: stops itself when a snapshot of its own has come into being, and goes on after another copy
-            has run for ``delay_s`` and all snapshots before the newest have expired. ``event``: after ``delay_s`` its
-            raw table is changed under it, and it is killed ``second_delay_s`` later.
+            has run for ``delay_s`` and all snapshots before the newest have expired. ``calm``: left alone while videos
+            land several times, and killed ``delay_s`` later; the outages are all that troubles it. ``event``: after
+            ``delay_s`` its raw table is changed under it, and it is killed ``second_delay_s`` later.
         step: one of the sink's steps; of an event, what happens to the raw table.
         occurrence: which time it comes, from 1 on.
         delay_s: see ``kind``.
@@ -107,6 +110,7 @@ def blows(chance: random.Random, *, rescale: bool, outages: bool = False, events
         lap += [Blow("zombie", chance.choice(STEPS[1:-1]), delay_s=chance.uniform(0, 1)) for _ in range(2)]
         if outages:
             lap += [Blow("paused", occurrence=chance.randint(1, 6), delay_s=chance.uniform(0.2, 1)) for _ in range(3)]
+            lap += [Blow("calm", delay_s=chance.uniform(0.5, 1.5)) for _ in range(2)]
         chance.shuffle(lap)
         for event in events:
             # Early in the lap, and not before there is something that can be lost.
@@ -145,6 +149,9 @@ def strike(service: ServiceUnderTest, blow: Blow, chance: random.Random, pace: P
     elif blow.kind == "event":
         landing.require("landing videos", 300)
         toll = _event(service, blow, chance, pace)
+    elif blow.kind == "calm":
+        landing.require("landing videos", 300)
+        toll = _calm(service, blow, pace)
     else:
         target = chance.randrange(service.num_shards)
         others = [service.run(shard) for shard in range(service.num_shards) if shard != target]
@@ -209,6 +216,15 @@ def _rescale(service: ServiceUnderTest, blow: Blow, pace: Pace) -> Toll:
     new = [service.run(shard) for shard in range(service.num_shards)]
     shards[0].wait(blow.second_delay_s * pace.stretch)
     return _kill(*shards, *new) + Toll(kills=int(is_killed))
+
+
+def _calm(service: ServiceUnderTest, blow: Blow, pace: Pace) -> Toll:
+    shards = [service.run(shard) for shard in range(service.num_shards)]
+    for _ in range(_LANDINGS_IN_CALM):
+        service.land(VIDEOS_PER_ROUND).require("landing videos", 300)
+        shards[0].wait(_BETWEEN_LANDINGS_S * pace.stretch)
+    shards[0].wait(blow.delay_s * pace.stretch)
+    return _kill(*shards)
 
 
 def _event(service: ServiceUnderTest, blow: Blow, chance: random.Random, pace: Pace) -> Toll:

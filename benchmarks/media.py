@@ -23,14 +23,14 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 
 from benchmarks.media_compare import compare
 from consumers.clock import SystemClock
-from consumers.errors import ObjectNotFoundError
 from consumers.stages.curate import VideoCurator
+from consumers.testing.blobs import LocalFiles
 from schemas.profile import Limits, Profile
 from schemas.records import BlobReference, RawVideo, VideoOutcome, VideoTask
 
@@ -67,7 +67,7 @@ def judged(path: Path, outcome: VideoOutcome) -> dict[str, Any]:
 def curate(path: Path) -> VideoOutcome:
     """Return what the stages make of the file at ``path``, in this process."""
     video = RawVideo(0, 1, datetime.now(UTC), "judge.raw", path.name, BlobReference(str(path)))
-    curator = VideoCurator(_Files(), SCORE_ONLY, Limits(), SystemClock())
+    curator = VideoCurator(LocalFiles(), SCORE_ONLY, Limits(), SystemClock())
     return curator.process(VideoTask(video, 1, Limits().deadline_s))
 
 
@@ -107,14 +107,6 @@ def judge_apart(path: Path, work: Callable[[Path], dict[str, Any]] = judge) -> d
 
 def _print(row: dict[str, Any], as_json: bool) -> None:
     print(json.dumps(row) if as_json else "  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
-
-
-class _Files:
-    def open(self, reference: BlobReference) -> BinaryIO:
-        try:
-            return Path(reference.uri).open("rb")
-        except FileNotFoundError as error:
-            raise ObjectNotFoundError(f"there is no file at {reference.uri}") from error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

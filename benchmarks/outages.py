@@ -1,7 +1,7 @@
 """A disk that behaves like a far-away store in trouble, inside the process of the service under test.
 
-A commit's answer is lost although the snapshot was published, and then, at times, the store is away for the next
-requests, so that the commit cannot be read back at once. And a publisher may go to sleep right after its snapshot has
+A commit's answer is lost although the snapshot was published, and then, at times, the store is away for part of a
+second, so that the commit cannot be read back at once. And a publisher may go to sleep right after its snapshot has
 come into being.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -22,13 +23,13 @@ from consumers.paimon.commit.publish_s3 import S3Folder
 
 _LOST_ANSWER_RATE = 0.25
 _AWAY_RATE = 0.7
-_MOST_REFUSED = 12
+_AWAY_S = (0.05, 0.8)
 _REQUESTS = ("new_input_stream", "new_output_stream", "exists", "get_file_status", "list_status")
 _FOLDER_REQUESTS = ("read", "exists", "names")
 
 
 class Outages:
-    """Decides which answers are lost and for how many requests the store is away.
+    """Decides which answers are lost and for how long the store is away.
 
     Args:
         seed: of the draws.
@@ -38,7 +39,7 @@ class Outages:
     def __init__(self, seed: int, tables: str) -> None:
         self._chance = random.Random(seed)
         self._tables = tables
-        self._num_to_refuse = 0
+        self._away_until_s = 0.0
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -52,8 +53,7 @@ class Outages:
             yield
 
     def _refuse(self) -> None:
-        if self._num_to_refuse > 0:
-            self._num_to_refuse -= 1
+        if time.monotonic() < self._away_until_s:
             raise OSError("the store is away")
 
     def _refusing(self, request: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,7 +76,7 @@ class Outages:
             is_created = create(folder, name, content, if_)
             if self._chance.random() < _LOST_ANSWER_RATE:
                 if self._chance.random() < _AWAY_RATE:
-                    self._num_to_refuse = self._chance.randint(1, _MOST_REFUSED)
+                    self._away_until_s = time.monotonic() + self._chance.uniform(*_AWAY_S)
                 raise OSError("the answer was lost")
             return is_created
 

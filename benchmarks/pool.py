@@ -27,7 +27,6 @@ from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 import psutil
 
@@ -40,6 +39,7 @@ from consumers.pool_report import VideoProgress
 from consumers.ports import VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.testing import make_video
+from consumers.testing.blobs import LocalFiles
 from schemas.profile import Limits, NsfwParams, Profile
 from schemas.records import BlobReference, VideoOutcome, VideoTask
 from tests.support.videos import VIDEOS
@@ -57,14 +57,6 @@ class NoOp:
     def process(self, task: VideoTask, progress: VideoProgress) -> VideoOutcome:
         """Return an outcome that is as empty as can be."""
         return VideoOutcome()
-
-
-class LocalFiles:
-    """Opens local paths."""
-
-    def open(self, reference: BlobReference) -> BinaryIO:
-        """Return the file."""
-        return Path(reference.uri).open("rb")
 
 
 def make_curator() -> VideoProcessor:

@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from benchmarks import raw_tables
-from benchmarks.forked import Forked, sluice
+from benchmarks.forked import ChildFailedError, Forked, sluice
 from benchmarks.outages import Outages, asleep_after_publishing
 from benchmarks.raw_tables import KEYED, TRACKED, Keys
 from benchmarks.stores import DATABASE, Store, expire, snapshot_gaps, table, upload
@@ -199,10 +199,17 @@ class ServiceUnderTest:
         return dict(json.loads(child.require("reading the raw table", 120).splitlines()[-1]))
 
     def audit(self) -> dict[str, Any]:
-        """Return what `sluice audit` says."""
+        """Return what `sluice audit` says.
+
+        Raises:
+            ChildFailedError: it gave no report.
+        """
         child = self.command("audit", "--json")
         child.wait(300)
-        return dict(json.loads(child.output().splitlines()[-1]))
+        try:
+            return dict(json.loads(child.output().splitlines()[-1]))
+        except (ValueError, IndexError) as error:
+            raise ChildFailedError(f"sluice audit:\n{child.output()[-4000:]}") from error
 
     def expire_everything(self) -> Forked:
         """Start burying the consumer's markers below a commit of somebody else, and expiring all but that commit."""

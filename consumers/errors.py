@@ -144,6 +144,16 @@ class ObjectUnavailableError(VideoError):
     stage = Stage.OPEN
 
 
+class ObjectChangedError(ObjectUnavailableError):
+    """The object was replaced or deleted while it was read; what was found out about it is thrown away."""
+
+
+class ObjectReplacedError(VideoError):
+    """The object is not the one any more that the row tells of."""
+
+    stage = Stage.OPEN
+
+
 class TooManyBytesError(VideoError):
     """The object is larger than the limit."""
 
@@ -158,6 +168,12 @@ class NotAVideoError(VideoError):
 
 class NoVideoStreamError(VideoError):
     """The container holds no video stream that can be decoded."""
+
+    stage = Stage.OPEN
+
+
+class EncryptedError(VideoError):
+    """The video is encrypted (DRM), so its pictures can be seen only with a key: register an unencrypted copy."""
 
     stage = Stage.OPEN
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from consumers.pool_report import PoolReport, VideoProgress
 from schemas.control import AuditEntry, Desired
+from schemas.object_version import ObjectVersion
 from schemas.positions import OffsetRange, Position
 from schemas.records import BlobReference, ProcessedVideo, RawVideo, SkippedRange, VideoOutcome, VideoTask
 from schemas.shards import EVERYTHING, Share
@@ -213,11 +216,34 @@ class WorkerPool(Protocol):
         ...
 
 
+class BlobStream(io.RawIOBase, ABC):
+    """A seekable stream over bytes of one version of an object, the one that was there when it was opened.
+
+    A read raises :class:`~consumers.errors.ObjectChangedError` where it can tell that the object is another one by now.
+
+    Attributes:
+        version: of the object.
+        is_whole: whether the stream is the whole object.
+    """
+
+    version: ObjectVersion
+    is_whole: bool
+
+    @abstractmethod
+    def check_unchanged(self) -> None:
+        """Return if everything that was read so far is of :attr:`version`.
+
+        Raises:
+            ObjectChangedError: the object was replaced, changed or deleted since it was opened.
+            ObjectUnavailableError: the store did not answer.
+        """
+
+
 class BlobOpener(Protocol):
     """Opens the bytes behind a reference, by range."""
 
-    def open(self, reference: BlobReference) -> BinaryIO:
-        """Return a seekable binary stream over exactly the referenced bytes, positioned at 0; the caller closes it.
+    def open(self, reference: BlobReference) -> BlobStream:
+        """Return a stream over exactly the referenced bytes, positioned at 0; the caller closes it.
 
         Raises:
             UriNotAllowedError: the URI is outside the allow-list.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -100,16 +100,22 @@ class AuditOut(Out):
     """Raw, ledger and curated table compared."""
 
     is_clean: bool
-    rows: int
+    rows: int = Field(description="Of a table that is read change by change, those that stand in it.")
     ledger_rows: int
     clips: int
-    pending: int
-    missing: int
+    pending: int = Field(description="Rows or changes that the position does not cover yet; not an error.")
+    missing: int = Field(description="Rows that the position covers and the ledger lacks.")
+    mismatched: int = Field(description="Rows of which the ledger tells another video or version than stands there.")
     duplicated: int
-    unaccounted: int
+    unaccounted: int = Field(description="Clips that no ledger row keeps.")
     clips_missing: int
     clips_duplicated: int
-    details: list[str]
+    clips_retired: int = Field(description="Clips of older versions and of deleted videos; not an error.")
+    files_missing: int
+    files_damaged: int = Field(description="Files of another size than their table tells.")
+    clips_checked: int = Field(description="Clips that were decoded.")
+    clips_broken: int = Field(description="Clips without bytes, or that are not what their row tells.")
+    details: list[str] = Field(description="Examples: which table, row and file.")
 
 
 class ClipLink(Out):
@@ -162,3 +168,46 @@ class RegisterOut(Out):
 
     num_added: int
     num_already_present: int
+
+
+class TakedownIn(In):
+    """A video that is to have no clips any more."""
+
+    kind: Literal["video_id", "uri", "row"] = Field(description="What `value` is.")
+    value: str = Field(min_length=1, max_length=2000, pattern=r"^[^\x00-\x1f\x7f]*$")
+    reason: Reason | None = None
+
+
+class TakedownObeyedOut(Out):
+    """What one shard of a consumer has done for a takedown."""
+
+    consumer: str
+    shard: str
+    at: datetime
+    num_rows: int
+    num_clips: int
+    ledger_snapshot_id: int
+    curated_snapshot_id: int = Field(description="Since this snapshot no clip stands.")
+
+
+class TakedownOut(Out):
+    """A takedown, and how far it is done."""
+
+    takedown_id: str
+    target: str
+    by: str
+    origin: str
+    at: datetime
+    reason: str | None
+    video_ids: list[str]
+    uris: list[str]
+    parts: list[str] = Field(description="Parts of objects, as `uri offset+length`.")
+    obeyed: list[TakedownObeyedOut]
+    clips_standing: int
+    has_old_snapshots: bool = Field(description="Snapshots are retained in which its clips can still be read.")
+
+
+class TakedownPage(Out):
+    """Takedowns, the newest first."""
+
+    items: list[TakedownOut]

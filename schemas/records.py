@@ -12,6 +12,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Literal
 
+from schemas.object_version import ObjectVersion
 from schemas.positions import OffsetRange
 
 WHOLE_OBJECT = -1
@@ -311,8 +312,10 @@ class StageTiming:
 class VideoOutcome:
     """What became of one video: its clips, or the failure that ended it (then no clips).
 
-    ``bytes_read`` counts bytes fetched from the object store. ``is_takedown``: there was nothing to process, the video
-    was deleted from the source. ``clip_checks`` counts the clips that were read back, by what came of it.
+    ``bytes_read`` counts bytes fetched from the object store. ``version`` is that of the object that was read, None
+    where none was opened; ``is_replaced``: it is another one than the row tells of. ``is_takedown``: there was nothing
+    to process, the video was deleted from the source. ``clip_checks`` counts the clips that
+    were read back, by what came of it.
     """
 
     media: MediaInfo | None = None
@@ -321,6 +324,8 @@ class VideoOutcome:
     timings: tuple[StageTiming, ...] = ()
     bytes_read: int = 0
     is_takedown: bool = False
+    version: ObjectVersion | None = None
+    is_replaced: bool = False
     clip_checks: Mapping[ClipCheck, int] = field(default_factory=dict)
 
     @property

@@ -15,7 +15,11 @@ _TEXT = pa.string()
 
 # Snapshot properties in which a commit records who made it and how far it got (see consumers/paimon/fence).
 PROPERTY_CONSUMER = "sluice.consumer"
+# Of which commit user: other engines copy the properties of a snapshot into one of their own.
+PROPERTY_COMMIT_USER = "sluice.commit_user"
 PROPERTY_SOURCE = "sluice.source"
+# Where the newest marker of every consumer and shard stands.
+PROPERTY_NEWEST = "sluice.newest"
 PROPERTY_SOURCE_MARK = "sluice.source_mark"
 PROPERTY_EPOCH = "sluice.epoch"
 PROPERTY_SEQUENCE = "sluice.sequence"
@@ -35,6 +39,7 @@ class TableSpec:
         partition_keys: partition columns, outermost first.
         primary_keys: empty for an append table.
         options: Paimon table options.
+        later: columns that tables of earlier versions lack; they work without, and say less.
     """
 
     role: str
@@ -42,6 +47,7 @@ class TableSpec:
     partition_keys: tuple[str, ...] = ()
     primary_keys: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
+    later: frozenset[str] = frozenset()
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field:
@@ -138,6 +144,10 @@ LEDGER = TableSpec(
             pa.field("source_uri", _TEXT),
             pa.field("source_offset_bytes", pa.int64()),
             pa.field("source_length_bytes", pa.int64()),
+            # Which version of the object was read, and whether it is another one than the raw row tells of.
+            pa.field("source_size_bytes", pa.int64()),
+            pa.field("source_etag", _TEXT),
+            pa.field("source_is_replaced", pa.bool_()),
             _required("status", _TEXT),
             _required("num_clips_kept", pa.int32()),
             _required("num_clips_rejected", pa.int32()),
@@ -170,6 +180,7 @@ LEDGER = TableSpec(
     ),
     # Least and greatest values of each file, by which single rows are found; pypaimon writes none unless told to.
     options={**_APPEND, "metadata.stats-mode": "full"},
+    later=frozenset({"source_size_bytes", "source_etag", "source_is_replaced"}),
 )
 
 CURATED = TableSpec(

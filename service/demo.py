@@ -10,7 +10,7 @@ from typing import Any
 
 from consumers.loop.reports import RunReport
 from consumers.paimon.landing.objects import ObjectInfo
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.ports import BreakerState, CommitBatch, CommitReceipt, Observer
 from schemas.records import ProcessedVideo, RawVideo
 from service import wiring

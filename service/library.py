@@ -11,10 +11,12 @@ from datetime import datetime
 from typing import Any, ClassVar, Protocol
 
 from consumers.paimon.commit.reposition import Move
+from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.ports import CommitMark
 from schemas.positions import Position
 from schemas.records import RawVideo
@@ -99,8 +101,12 @@ class Library(Protocol):
         """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
         ...
 
-    def audit(self) -> AuditReport | None:
-        """Compare the tables; None when an audit is under way already."""
+    def audit(self, num_decoded: int = 0) -> AuditReport | None:
+        """Compare the tables; None when an audit is under way already.
+
+        Args:
+            num_decoded: look for the bytes of every clip, and decode this many; 0 looks at no bytes.
+        """
         ...
 
     def raw_video(self, row_id: int) -> RawVideo | None:
@@ -163,4 +169,26 @@ class Library(Protocol):
 
     def make_move(self, move: Move) -> None:
         """Make a planned change."""
+        ...
+
+    def plan_takedown(
+        self, kind: TargetKind, value: str, actor: str, origin: str, at: datetime, reason: str | None
+    ) -> Takedown:
+        """Return what is to be taken down, not yet stored.
+
+        Raises:
+            ConfigurationError: there is no such row.
+        """
+        ...
+
+    def take_down(self, takedown: Takedown) -> None:
+        """Store a takedown, which consumers obey when they next start."""
+        ...
+
+    def obey_takedowns(self) -> None:
+        """Do what takedowns ask of this consumer, which must not run."""
+        ...
+
+    def takedowns(self, takedown_id: str | None = None) -> list[Certificate]:
+        """Return the certificate of one takedown, or of all, the newest first."""
         ...

@@ -10,15 +10,17 @@ from typing import Any
 
 from consumers.clock import Clock, SystemClock
 from consumers.paimon.commit.reposition import Move
-from consumers.paimon.landing.raw_writer import RegisterReport
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.commit.takedown import Takedown
+from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.paimon.scan import ROW_ID
 from consumers.ports import CommitMark
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
-from service import wiring
+from service import takedowns, wiring
 from service.library import ClipList, ClipQuery
 from service.settings import Settings
 
@@ -50,6 +52,8 @@ class PaimonLibrary:
         self._progress_lock = threading.Lock()
         self._audit_lock = threading.Lock()
         self._register_lock = threading.Lock()
+        # Made with the first request: it reads the raw table once.
+        self._registrar: Registrar | None = None
         self._cache_lock = threading.Lock()
         self._clips = wiring.clip_reader(settings)
         # With the snapshot in which each was last seen: a clip may be taken down.
@@ -68,12 +72,12 @@ class PaimonLibrary:
         """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
         return self._story.rejected(before, limit, within_s=SEARCH_S)
 
-    def audit(self) -> AuditReport | None:
+    def audit(self, num_decoded: int = 0) -> AuditReport | None:
         """Compare the tables, one audit at a time."""
         if not self._audit_lock.acquire(blocking=False):
             return None
         try:
-            return wiring.audit(self._settings)
+            return wiring.audit(self._settings, deep=num_decoded > 0, sample=num_decoded)
         finally:
             self._audit_lock.release()
 
@@ -157,7 +161,10 @@ class PaimonLibrary:
         with self._register_lock:
             # Nothing is expanded: a pattern could lead anywhere before the result is looked at.
             objects = wiring.name_objects(self._settings, uris)
-            return wiring.register(self._settings, objects)
+            if self._registrar is None:
+                self._registrar = wiring.registrar(self._settings)
+            num_added = self._registrar.add(objects)
+            return RegisterReport(num_added, len({(item.uri, item.etag) for item in objects}) - num_added)
 
     def head_offset(self) -> int:
         """Return the offset after the last one of the source."""
@@ -184,6 +191,24 @@ class PaimonLibrary:
     def make_move(self, move: Move) -> None:
         """Make a planned change."""
         self._repositioner.make(move)
+
+    def plan_takedown(
+        self, kind: TargetKind, value: str, actor: str, origin: str, at: datetime, reason: str | None
+    ) -> Takedown:
+        """Return what is to be taken down, not yet stored."""
+        return takedowns.plan(self._settings, kind, value, actor, origin, at, reason)[0]
+
+    def take_down(self, takedown: Takedown) -> None:
+        """Store a takedown."""
+        wiring.takedown_store(self._settings).add(takedown)
+
+    def obey_takedowns(self) -> None:
+        """Do what takedowns ask of this consumer, which must not run."""
+        takedowns.obey(self._settings)
+
+    def takedowns(self, takedown_id: str | None = None) -> list[Certificate]:
+        """Return the certificate of one takedown, or of all, the newest first."""
+        return wiring.takedown_reader(self._settings).certificates(takedown_id)
 
     def _find(self, reader: ClipReader, clip_id: str) -> ClipRecord | None:
         for _, rows in self._search(reader, ("clip_id",), reader.end):

@@ -64,8 +64,10 @@ class RawColumnSettings(_Section):
 
     video: str = Field("video", min_length=1, description="BLOB, BYTES of serialized descriptors, or STRING of URIs.")
     video_id: str | None = Field("video_id", description="Id of a video; without it the row id is used.")
-    size_bytes: str | None = Field("size_bytes", description="Object size, for the in-flight bound.")
-    etag: str | None = Field("etag", description="Version of the object.")
+    size_bytes: str | None = Field(
+        "size_bytes", description="Object size in bytes, for the in-flight bound; compared with the object."
+    )
+    etag: str | None = Field("etag", description="Version of the object, as its store tells it.")
     metadata: tuple[str, ...] = Field(("metadata",), description="Columns passed on as text; a map is spread.")
 
     @field_validator("video_id", "size_bytes", "etag")
@@ -95,6 +97,12 @@ class ConsumerSettings(_Section):
         description="Go on although the raw table was rolled back, or dropped and made anew, since it was read: every "
         "row that it holds is curated, from the first on, and what was curated before is kept apart. Without it that "
         "is an error. `sluice run --accept-new-table` sets it for once.",
+    )
+    second_consumer: bool = Field(
+        False,
+        description="Begin although another consumer curates the same raw table into the same tables: each clip will "
+        "stand there once for each of them, under one id. Without it that is an error. `sluice run --second-consumer` "
+        "sets it for once.",
     )
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
@@ -266,6 +274,11 @@ class InputSettings(_Section):
 
     allow: tuple[str, ...] = Field(
         (), description="Allowed prefixes besides the warehouse: folders, file:// or s3:// URIs."
+    )
+    on_replaced: Literal["fail", "take_new"] = Field(
+        "fail",
+        description="What becomes of a row whose object was replaced since the row was written, by the row's size and "
+        "etag. fail: a dead letter; take_new: what is there now is curated, and the ledger says so.",
     )
 
 

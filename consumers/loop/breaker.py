@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from consumers.errors import ObjectChangedError
 from consumers.loop.retry import backoff_s
 from consumers.ports import BreakerState
 from schemas.records import FailureKind, VideoOutcome
@@ -35,6 +36,9 @@ def evidence_of(ending: VideoOutcome | BaseException) -> Evidence:
     if isinstance(ending, BaseException):
         return Evidence.SUSPECT
     if ending.failure is None:
+        return Evidence.HEALTHY
+    if ending.failure.error_class == ObjectChangedError.error_class():
+        # Somebody replaces objects under us; the store told, and no waiting would help.
         return Evidence.HEALTHY
     if ending.failure.kind is FailureKind.TRANSIENT:
         return Evidence.SUSPECT

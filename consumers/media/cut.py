@@ -32,8 +32,6 @@ LOST_SOUND_S = "lost_sound_s"
 """Name of the score of a clip without some of its source's sound: how many seconds of it."""
 DROPPED_HDR_METADATA = "dropped_hdr_metadata"
 """Name of the score of a clip that was encoded again without what its source tells of high dynamic range: how many."""
-FRAMES_SHARING_TIME = "num_frames_sharing_time"
-"""Name of the score of a clip without frames that its source shows at the time of another: how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,10 +265,6 @@ class ClipCutter:
         if video.dropped_metadata:
             kinds = ", ".join(video.dropped_metadata)
             losses.append(Score(Stage.CUT, DROPPED_HDR_METADATA, float(len(video.dropped_metadata)), kinds))
-        if video.num_sharing_time:
-            losses.append(
-                Score(Stage.CUT, FRAMES_SHARING_TIME, float(video.num_sharing_time), "no later than the one before")
-            )
         result = CutResult(None, 0, CutMethod.REENCODE_H264, video.num_frames, 0, False, tuple(losses))
         pictures = lasting(video.packets.drain(), video.length)
         return self._finished(

@@ -20,14 +20,18 @@ from av.video.stream import VideoStream
 
 from consumers.clock import Deadline
 from consumers.errors import (
+    EncryptedError,
     NoFramesError,
     NoVideoStreamError,
     TooLongError,
     TooManyFramesError,
     TooManyPixelsError,
     TruncatedError,
+    VideoError,
 )
+from consumers.media.aspect import PixelAspects
 from consumers.media.display import UPRIGHT, Orientation, orientation_of
+from consumers.media.encryption import is_encrypted_packet, looks_encrypted
 from consumers.media.guard import GuardedStream
 from consumers.media.stamps import BestEffortStamps
 from consumers.media.structure import is_whole
@@ -48,7 +52,7 @@ _HEADER_STATES_DURATION = {"mov", "matroska", "avi", "flv", "asf"}
 """Containers whose header declares the duration; others have it guessed from the bit rate or the last bytes."""
 
 _MAX_DEMUX_ERRORS_IN_A_ROW = 64
-_MAX_REORDERED = 16
+_NEEDS_SEQUENCE_HEADER = frozenset({"h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "cavs", "vc1"})
 _FALLBACK_RATE = 25.0
 _ATTACHED_PICTURE = "attached_pic"
 
@@ -125,10 +129,17 @@ def _pick_stream(container: InputContainer) -> VideoStream:
         without_decoder += 1
     if without_decoder:
         raise NoVideoStreamError(
-            f"no decoder for any of the {without_decoder} video streams of this container ({named})"
+            "its pictures are in a format that cannot be decoded here, or its header is damaged: no decoder for any of "
+            f"the {without_decoder} video streams of this container ({named})"
         )
-    others = ", ".join(sorted({stream.type for stream in container.streams})) or "none"
-    raise NoVideoStreamError(f"the container ({named}) holds no video stream (its streams: {others})")
+    kinds = {stream.type for stream in container.streams}
+    has_cover = "video" in kinds
+    others = ", ".join(sorted(kinds - {"video"}))
+    if not others and not has_cover:
+        raise NoVideoStreamError(f"the container ({named}) holds nothing: no video, no sound")
+    cover = "a cover picture" if has_cover else ""
+    held = " and ".join(part for part in (others, cover) if part)
+    raise NoVideoStreamError(f"the container ({named}) holds no video, only {held}")
 
 
 def _too_many_pixels(width: int, height: int, limits: Limits) -> TooManyPixelsError:
@@ -208,9 +219,8 @@ class VideoDecoder:
         self.num_frames = 0
         self.num_damaged = 0
         self.duration_s = 0.0
-        self.num_sharing_time = 0
         self._stamps = BestEffortStamps()
-        self._aspects = _PixelAspects(self._stream)
+        self._aspects = PixelAspects(self._stream)
         self._tick_s = [float(stream.time_base or 0) for stream in self._container.streams]
         self._tainted = False
         self._reached_s = 0.0
@@ -224,12 +234,12 @@ class VideoDecoder:
             TooManyPixelsError: a frame is larger than the limit.
             TooLongError: the frames so far are longer than the limit.
             TruncatedError: the data end well before the declared duration. Raised after the last frame.
+            EncryptedError: the container says that its pictures are encrypted.
             NoFramesError: not one frame could be decoded.
         """
         timeline = Timeline(self.time_base, 1 / (self.fps or _FALLBACK_RATE), longest_gap_s(self.container_format))
         shape: tuple[int, int, Orientation, Fraction | None] | None = None
         orientation, rotation = UPRIGHT, 0
-        last_s = -1.0
         for image in self._images():
             if image.width * image.height > self._limits.max_pixels:
                 raise _too_many_pixels(image.width, image.height, self._limits)
@@ -263,8 +273,6 @@ class VideoDecoder:
                 restarts=place.jumped,
                 breaks=place.jumped or (before is not None and before != shape),
             )
-            self.num_sharing_time += place.time_s <= last_s
-            last_s = place.time_s
             self.num_frames += 1
             self.num_damaged += self._tainted
             self.duration_s = place.end_s
@@ -282,6 +290,8 @@ class VideoDecoder:
 
     def _images(self) -> Iterator[VideoFrame]:
         for packet in self._packets():
+            if (self.num_frames == 0 or packet.is_keyframe) and is_encrypted_packet(packet):
+                raise EncryptedError()
             images = self._decode(packet)
             if packet.is_keyframe:
                 self._aspects.note(packet)
@@ -350,40 +360,19 @@ class VideoDecoder:
                     f"the data end at {max(0.0, reached_s):.1f} s, the container declares {declared_s:.1f} s"
                 )
         if self.num_frames == 0:
+            raise self._no_frames()
+
+    def _no_frames(self) -> VideoError:
+        """Return what is wrong with a stream of which not one frame could be decoded."""
+        if looks_encrypted(cast(BinaryIO, self._guard)):
+            return EncryptedError()
+        hint = ""
+        if not self._stream.width:
             # libav tells no size of frames that it refuses for their size.
-            hint = (
-                "" if self._stream.width else f"; perhaps they are over the limit of {self._limits.max_pixels} pixels"
-            )
-            raise NoFramesError(f"not one frame could be decoded ({self.num_damaged} errors{hint})")
-
-
-class _PixelAspects:
-    """The aspect of each picture's pixels.
-
-    What the container says holds throughout. Else it is the picture's own, which changes in mid-stream where a
-    broadcast goes from one programme to the next. PyAV shows only the decoder's, which is ahead of the pictures that it
-    gives: a change waits for the picture of the packet that brought it.
-    """
-
-    def __init__(self, stream: VideoStream) -> None:
-        self._context = stream.codec_context
-        self._current = stream.sample_aspect_ratio or None
-        self._is_fixed = self._current != (self._context.sample_aspect_ratio or None)
-        self._next: tuple[int | None, Fraction | None] | None = None
-        self._num_waited = 0
-
-    def note(self, packet: Packet[Stream]) -> None:
-        """Look at the decoder after a packet that may have changed it."""
-        if self._is_fixed:
-            return
-        coded = self._context.sample_aspect_ratio or None
-        if coded != (self._current if self._next is None else self._next[1]):
-            self._next, self._num_waited = (packet.pts, coded), 0
-
-    def of(self, image: VideoFrame) -> Fraction | None:
-        """Return the aspect of the next picture that the decoder has given."""
-        if self._next is not None:
-            self._num_waited += 1
-            if self._next[0] in {None, image.pts} or self._num_waited > _MAX_REORDERED:
-                self._current, self._next = self._next[1], None
-        return self._current
+            hint = f"; perhaps they are over the limit of {self._limits.max_pixels} pixels"
+            if self.codec in _NEEDS_SEQUENCE_HEADER and not self._stream.codec_context.extradata:
+                hint = (
+                    f"; the header without which no {self.codec} picture can be decoded is missing: perhaps the object "
+                    "is a piece out of the middle of a recording"
+                )
+        return NoFramesError(f"not one frame could be decoded ({self.num_damaged} errors{hint})")

@@ -108,6 +108,12 @@ def hdr_metadata(image: VideoFrame) -> tuple[str, ...]:
     return tuple(name.lower() for name in _HDR_METADATA if told.get(name) is not None)
 
 
+def assumed_matrix(image: VideoFrame) -> int | None:
+    """Return the matrix that is taken for ``image`` because it names none and is HD, None where nothing is assumed."""
+    is_untagged = image.colorspace == UNTAGGED and not is_rgb(image.format)
+    return BT709 if is_untagged and displayed_matrix(image) == BT709 else None
+
+
 def is_rgb(pixel_format: VideoFormat) -> bool:
     """Return whether the numbers are colours themselves, without a matrix."""
     return pixel_format.is_rgb or pixel_format.has_palette

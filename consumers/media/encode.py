@@ -25,6 +25,7 @@ from consumers.media.spool import PacketQueue
 
 _MAX_TIMESCALE = 1_000_000
 _LIMITED_RANGE = 1
+_COLOUR_FILTER = "LANCZOS"
 _X264 = {"preset": "veryfast", "crf": "18"}
 _AVX512 = frozenset({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"})
 """What a processor has to have for x264 to take its code for AVX-512."""
@@ -37,7 +38,6 @@ class EncodedPictures:
     Attributes:
         packets: of ``num_frames`` frames.
         num_frames: frames encoded.
-        num_sharing_time: frames left out because they come no later than the one before.
         duration_s: ``length`` in seconds.
         length: from the first frame to the end of the last, in units of the packets.
         dropped_metadata: names of what the first frame tells of high dynamic range and H.264 here does not.
@@ -45,7 +45,6 @@ class EncodedPictures:
 
     packets: PacketQueue
     num_frames: int
-    num_sharing_time: int
     length: int
     duration_s: Fraction
     dropped_metadata: tuple[str, ...]
@@ -87,7 +86,7 @@ def encode_h264(
     packets = PacketQueue()
     stream: av.VideoStream | None = None
     waiting: av.VideoFrame | None = None
-    num_frames = num_sharing_time = 0
+    num_frames = 0
     dropped_metadata: tuple[str, ...] = ()
     # Of the frames that the encoder holds: it does not pass durations on.
     durations: dict[int, int] = {}
@@ -105,7 +104,6 @@ def encode_h264(
     for source in frames:
         pts = round(((source.pts or 0) - start_pts) * time_base / step)
         if waiting is not None and waiting.pts is not None and pts <= waiting.pts:
-            num_sharing_time += 1
             continue
         frame = _upright_420(source, None if stream is None else (stream.width, stream.height))
         frame.pts, frame.time_base, frame.pict_type = pts, step, 0
@@ -126,7 +124,7 @@ def encode_h264(
         length = max(length, (waiting.pts or 0) + 1)
         encode(waiting, length)
         take(None)
-    return EncodedPictures(packets, num_frames, num_sharing_time, length, length * step, dropped_metadata)
+    return EncodedPictures(packets, num_frames, length, length * step, dropped_metadata)
 
 
 @cache
@@ -157,19 +155,21 @@ def _match(stream: av.VideoStream, frame: av.VideoFrame, step: Fraction) -> None
 def _upright_420(frame: av.VideoFrame, size: tuple[int, int] | None) -> av.VideoFrame:
     """Return ``frame`` as displayed, 8 bit 4:2:0, with even sides, scaled to ``size`` (width, height) if it differs."""
     orientation = orientation_of(frame)
-    is_odd = frame.width % 2 or frame.height % 2
+    is_odd = bool(frame.width % 2 or frame.height % 2)
+    # In 4:2:0 colours stand at the left of their pixels: turned or mirrored as they are, they would move by one.
+    is_moved = is_odd or orientation != UPRIGHT
     matrix = displayed_matrix(frame)
     if is_rgb(frame.format):
         upright = _from_rgb(frame, matrix)
     else:
-        upright = frame.reformat(format="yuv444p" if is_odd else "yuv420p", threads=1)
-    if is_odd or orientation != UPRIGHT:
+        upright = frame.reformat(format="yuv444p" if is_moved else "yuv420p", interpolation=_COLOUR_FILTER, threads=1)
+    if is_moved:
         turned = [orientation.upright(plane) for plane in _planes(upright)]
         if is_odd:
             turned = [even_sided(plane) for plane in turned]
         upright = _joined(turned, like=upright)
     if upright.format.name != "yuv420p":
-        upright = upright.reformat(format="yuv420p", threads=1)
+        upright = upright.reformat(format="yuv420p", interpolation=_COLOUR_FILTER, threads=1)
     upright.colorspace = matrix if matrix == BT709 or is_rgb(frame.format) else frame.colorspace
     if size is not None and (upright.width, upright.height) != size:
         upright = upright.reformat(width=size[0], height=size[1], threads=1)

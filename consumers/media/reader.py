@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from typing import TYPE_CHECKING, BinaryIO
 
-from consumers.errors import ObjectUnavailableError
+from consumers.errors import ObjectChangedError, ObjectUnavailableError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -84,6 +84,7 @@ class RangeReader(io.RawIOBase):
 
         Raises:
             ObjectUnavailableError: the store failed, or ended before the size it gave.
+            ObjectChangedError: the object is another one by now.
         """
         view = memoryview(buffer).cast("B")
         if self._position >= self._size or not len(view):
@@ -130,7 +131,11 @@ class RangeReader(io.RawIOBase):
 
     def _unavailable(self, what: str, error: Exception | None) -> ObjectUnavailableError:
         cause = f": {type(error).__name__}: {error}" if error is not None else ""
-        failure = ObjectUnavailableError(f"the object store did not give the video's bytes: {what}{cause}")
+        failure = (
+            error
+            if isinstance(error, ObjectChangedError)
+            else ObjectUnavailableError(f"the object store did not give the video's bytes: {what}{cause}")
+        )
         self.failure = self.failure or failure
         return failure
 

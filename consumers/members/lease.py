@@ -248,8 +248,8 @@ class LeaseKeeper:
     def _refusal(self, lease: Lease) -> AlreadyRunningError:
         return AlreadyRunningError(
             f"{self._what}: {lease.holder} has been running it since {lease.since:%Y-%m-%d %H:%M:%S} UTC. Stop that "
-            "one first, or give this one another id in [consumer]; `sluice run --take-over` takes over from one that "
-            "hangs. Nothing was changed"
+            "one first, or run this one as a shard, or on another raw table under another id in [consumer]; `sluice "
+            "run --take-over` takes over from one that hangs. Nothing was changed"
         )
 
     def _keep(self) -> None:

@@ -17,3 +17,11 @@ def read_snapshot(manager: Any, snapshot_id: int) -> Any | None:
 def snapshot_time(snapshot: Any) -> datetime:
     """Return the commit time of ``snapshot``."""
     return datetime.fromtimestamp(snapshot.time_millis / 1000, UTC)
+
+
+def identity_of(snapshot: Any) -> tuple[object, ...]:
+    """Return what tells ``snapshot`` from any other that had its number before a rollback, or has it after one."""
+    if snapshot.uuid is not None:
+        return (snapshot.uuid,)
+    # Older writers gave none.
+    return (snapshot.commit_user, snapshot.commit_identifier, snapshot.commit_kind, snapshot.time_millis)

@@ -12,9 +12,9 @@ from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableN
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig, store_errors
+from consumers.paimon.column_types import ColumnType
 from schemas.tables import CONTROL, CURATED, LEDGER, RAW, TableSpec
 
-_NOT_NULL = " NOT NULL"
 _NEEDED_OPTIONS = ("row-tracking.enabled", "data-evolution.enabled", "snapshot.ignore-empty-commit")
 
 
@@ -58,6 +58,13 @@ class VideoColumnKind(StrEnum):
     BLOB = "BLOB"
     DESCRIPTOR_BYTES = "BYTES"
     URI = "STRING"
+
+
+_VIDEO_KINDS = {
+    "BLOB": VideoColumnKind.BLOB,
+    "VARBINARY": VideoColumnKind.DESCRIPTOR_BYTES,
+    "VARCHAR": VideoColumnKind.URI,
+}
 
 
 @dataclass(frozen=True)
@@ -117,16 +124,18 @@ def check_table(table: Any, spec: TableSpec) -> None:
         ConfigurationError: it cannot.
     """
     name = _name(table)
-    needed = {field.name: str(field.type) for field in _paimon_schema(spec).fields}
-    found = _types(table)
+    needed = {field.name: field.type for field in _paimon_schema(spec).fields}
+    found = {field.name: field.type for field in table.fields}
     for column, kind in needed.items():
+        if column not in found and column in spec.later:
+            continue
         if column not in found:
-            raise _misfit(name, column, "no such column", kind)
-        if _bare(found[column]) != _bare(kind) or (found[column].endswith(_NOT_NULL) and not kind.endswith(_NOT_NULL)):
-            raise _misfit(name, column, found[column], kind)
+            raise _misfit(name, column, "no such column", str(kind))
+        if not ColumnType.of(found[column]).takes(ColumnType.of(kind)):
+            raise _misfit(name, column, str(found[column]), str(kind))
     for column, kind in found.items():
-        if column not in needed and kind.endswith(_NOT_NULL):
-            raise _misfit(name, column, kind, "no such column, or one that may be null")
+        if column not in needed and not kind.nullable:
+            raise _misfit(name, column, str(kind), "no such column, or one that may be null")
     for what, is_, must in (
         ("primary key", tuple(table.primary_keys), spec.primary_keys),
         ("partition key", tuple(table.partition_keys), spec.partition_keys),
@@ -164,29 +173,27 @@ def check_raw_table(table: Any, columns: RawColumns) -> VideoColumnKind:
         ConfigurationError: a mapped column is missing or of a type that cannot be read.
     """
     name = _name(table)
-    found = {column: _bare(kind) for column, kind in _types(table).items()}
+    found = {field.name: field.type for field in table.fields}
     for column in columns.names():
         if column not in found:
             raise ConfigurationError(
                 f"table {name}: column {column} is mapped in the settings, but the table has "
                 f"{', '.join(found)}; name one of these"
             )
-    _expect(name, columns.video_id, found, ("STRING", "VARCHAR", "CHAR", "BIGINT", "INT"))
+    _expect(name, columns.video_id, found, ("VARCHAR", "CHAR", "BIGINT", "INT"))
     _expect(name, columns.size_bytes, found, ("BIGINT", "INT"))
-    _expect(name, columns.etag, found, ("STRING", "VARCHAR", "CHAR"))
-    kind = found[columns.video]
-    if kind == "BLOB":
-        return VideoColumnKind.BLOB
-    if kind.startswith(("BYTES", "VARBINARY")):
-        return VideoColumnKind.DESCRIPTOR_BYTES
-    if kind.startswith(("STRING", "VARCHAR")):
-        return VideoColumnKind.URI
-    raise _misfit(name, columns.video, kind, "BLOB, BYTES of serialized descriptors, or STRING of URIs")
+    _expect(name, columns.etag, found, ("VARCHAR", "CHAR"))
+    kind = _VIDEO_KINDS.get(ColumnType.of(found[columns.video]).name)
+    if kind is None:
+        needed = "BLOB, BYTES of serialized descriptors, or STRING of URIs"
+        raise _misfit(name, columns.video, str(found[columns.video]), needed)
+    return kind
 
 
-def _expect(name: str, column: str | None, found: Mapping[str, str], kinds: tuple[str, ...]) -> None:
-    if column is not None and not found[column].startswith(kinds):
-        raise _misfit(name, column, found[column], " or ".join(kinds))
+def _expect(name: str, column: str | None, found: Mapping[str, Any], kinds: tuple[str, ...]) -> None:
+    if column is not None and ColumnType.of(found[column]).name not in kinds:
+        needed = ("STRING", *kinds) if "VARCHAR" in kinds else kinds
+        raise _misfit(name, column, str(found[column]), " or ".join(needed))
 
 
 def _misfit(table: str, column: str, found: str, needed: str) -> ConfigurationError:
@@ -214,11 +221,3 @@ def _existing(catalog: Any, config: CatalogConfig, name: str) -> Any | None:
 
 def _name(table: Any) -> str:
     return str(table.identifier.get_full_name())
-
-
-def _types(table: Any) -> dict[str, str]:
-    return {field.name: str(field.type) for field in table.fields}
-
-
-def _bare(kind: str) -> str:
-    return kind.removesuffix(_NOT_NULL)

@@ -50,8 +50,10 @@ class ClipEvidence:
 
     ``frames`` are the extracted frames in order of time, empty where every candidate was corrupt. ``pixel_aspect`` is
     that of the clip, before turning, None where nothing says that pixels are not square. ``has_guessed_times``: up to
-    its end some frame of the video was given another time than its packet says. ``look`` is what the finished clip is
-    held against, None where every frame was corrupt.
+    its end some frame of the video was given another time than its packet says. ``num_sharing_time`` frames came at the
+    time of the one before, and no file can show both. ``assumed_matrix`` as
+    :func:`~consumers.media.display.assumed_matrix`. ``look`` is what the finished clip is held against, None where
+    every frame was corrupt.
     """
 
     index: int
@@ -61,7 +63,18 @@ class ClipEvidence:
     starts_on_keyframe: bool
     pixel_aspect: Fraction | None = None
     has_guessed_times: bool = False
+    num_sharing_time: int = 0
+    assumed_matrix: int | None = None
     look: ClipLook | None = None
+
+    def notes(self) -> tuple[Score, ...]:
+        """Return what a reader of the clip should know of its frames, for the record; nothing where all is plain."""
+        notes = []
+        if self.num_sharing_time:
+            notes.append(Score(Stage.DECODE, "frames_sharing_time", float(self.num_sharing_time), "count"))
+        if self.assumed_matrix is not None:
+            notes.append(Score(Stage.DECODE, "colour_matrix", float(self.assumed_matrix), "untagged_hd_as_bt709"))
+        return tuple(notes)
 
 
 @dataclass(frozen=True, slots=True)

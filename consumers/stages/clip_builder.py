@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from consumers.media.convert import FrameConverter
 from consumers.media.decode import DecodedFrame
+from consumers.media.display import assumed_matrix
 from consumers.media.look import ClipLook, small_picture
 from consumers.stages.base import ClipEvidence
 from consumers.stages.frames import FrameSelector
@@ -59,10 +60,15 @@ class ClipBuilder:
         self._first_index = first.index
         self._starts_on_keyframe = first.is_keyframe
         self._pixel_aspect = first.pixel_aspect
+        self._assumed_matrix = assumed_matrix(first.image)
+        self._num_sharing_time = 0
+        self._last_s = -1.0
         self._last_end_pts, self._last_end_s, self._last_index = first.end_pts, first.end_s, first.index
 
     def add(self, frame: DecodedFrame, view: FrameView) -> None:
         """Take the next frame; ``view`` holds it for later."""
+        self._num_sharing_time += frame.time_s <= self._last_s
+        self._last_s = frame.time_s
         self._last_end_pts, self._last_end_s, self._last_index = frame.end_pts, frame.end_s, frame.index
         if not frame.is_usable:
             return
@@ -118,6 +124,8 @@ class ClipBuilder:
             self._starts_on_keyframe,
             self._pixel_aspect,
             has_guessed_times,
+            self._num_sharing_time,
+            self._assumed_matrix,
             self._look(),
         )
 

@@ -16,6 +16,9 @@ from consumers.errors import (
     BadReferenceError,
     CutFailedError,
     DeadlineExceededError,
+    ObjectChangedError,
+    ObjectReplacedError,
+    ObjectUnavailableError,
     TooManyBytesError,
     VideoError,
     out_of_memory,
@@ -27,7 +30,7 @@ from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
 from consumers.models.calls import ClipModels, ModelUnavailableError
 from consumers.pool_report import VideoProgress
-from consumers.ports import BlobOpener, ClipStaging
+from consumers.ports import BlobOpener, BlobStream, ClipStaging
 from consumers.stages.base import ClipEvidence
 from consumers.stages.decoder import ON_CPU, DecoderChoice
 from consumers.stages.delivery import ClipDelivery
@@ -35,6 +38,7 @@ from consumers.stages.desk import ClipDesk
 from consumers.stages.meter import StageMeter
 from consumers.stages.pipeline import JUDGING_STAGES, StagePlan, Verdict, plan_stages
 from consumers.stages.single_pass import OpenDecoder, SinglePass
+from schemas.object_version import ObjectVersion, OnReplaced
 from schemas.profile import Limits, Profile, clip_id
 from schemas.records import (
     ClipCheck,
@@ -67,6 +71,9 @@ class VideoCurator:
     error in Sluice itself may pass and is marked transient. A kept clip that cannot be cut is rejected by itself, at
     stage ``cut`` with reason ``cut_failed``.
 
+    Everything is of one version of the object, the one that was there when it was opened: an object that changes
+    meanwhile makes the attempt fail, whatever came out of it, and the next one judges what is there then.
+
     Args:
         opener: opens references.
         profile: what is kept.
@@ -77,6 +84,7 @@ class VideoCurator:
         plan: makes the stages that judge the clips of one video.
         staging: takes clips that are too large for the outcome; None keeps all of them there.
         choose_decoder: called once, here; says how to decode.
+        on_replaced: what becomes of a row whose object is another one by now.
 
     Raises:
         ConfigurationError: the decoder that is asked for is not to be had here.
@@ -93,6 +101,7 @@ class VideoCurator:
         plan: Planner = plan_stages,
         staging: ClipStaging | None = None,
         choose_decoder: Callable[[], DecoderChoice] = lambda: ON_CPU,
+        on_replaced: OnReplaced = OnReplaced.FAIL,
     ) -> None:
         self._opener = opener
         self._profile = profile
@@ -101,6 +110,7 @@ class VideoCurator:
         self._models = models
         self._plan = plan
         self._staging = staging
+        self._on_replaced = on_replaced
         self._desk = ClipDesk(max_waiting_clips)
         self._fingerprint = profile.fingerprint
         *self._hardware, self._cpu = choose_decoder().ways
@@ -118,18 +128,25 @@ class VideoCurator:
             run.close()
         if failure is not None:
             run.delivery.take_back()
-            return VideoOutcome(run.media, (), failure, run.timings(), run.bytes_read)
         return VideoOutcome(
-            run.media, tuple(run.clips), None, run.timings(), run.bytes_read, clip_checks=dict(run.checks)
+            run.media,
+            () if failure is not None else tuple(run.clips),
+            failure,
+            run.timings(),
+            run.bytes_read,
+            version=run.version,
+            is_replaced=run.is_replaced,
+            clip_checks=dict(run.checks),
         )
 
     def _guarded(self, video: RawVideo, run: _Run) -> Failure | None:
         try:
             self._curate(video, run)
         except VideoError as error:
-            # A demuxer takes a failed read for damage; then the store, not the video, is to blame.
+            # A demuxer takes a failed read for damage; then the store, not the video, is to blame. And half of one
+            # version with half of another looks like damage, too.
             store_failure = run.reader.failure if run.reader is not None else None
-            return (store_failure or error).to_failure()
+            return (run.change() or store_failure or error).to_failure()
         except Exception as error:
             if _is_out_of_memory(error):
                 logger.exception("out of memory", extra={"video_id": video.video_id})
@@ -142,7 +159,9 @@ class VideoCurator:
     def _curate(self, video: RawVideo, run: _Run) -> None:
         if video.blob is None or video.defect is not None:
             raise BadReferenceError(video.defect)
-        run.reader = RangeReader(self._opener.open(video.blob))
+        run.source = self._opener.open(video.blob)
+        run.reader = RangeReader(cast(BinaryIO, run.source))
+        self._check_row(video, run.source, run)
         if run.reader.size_bytes > self._limits.max_bytes:
             raise TooManyBytesError(f"{run.reader.size_bytes} bytes, the limit is {self._limits.max_bytes}")
         run.enter(Stage.DECODE)
@@ -152,6 +171,19 @@ class VideoCurator:
             self._cut(run, run.reader, kept)
         if run.reader.failure is not None:
             raise run.reader.failure
+        run.source.check_unchanged()
+
+    def _check_row(self, video: RawVideo, source: BlobStream, run: _Run) -> None:
+        """Compare the object with what its row says of it."""
+        run.version = source.version
+        # What a row says of size and etag is of a whole object.
+        told = source.version.contradiction(video.size_bytes, video.etag) if source.is_whole else None
+        run.is_replaced = told is not None
+        if told is not None and self._on_replaced is OnReplaced.FAIL:
+            raise ObjectReplacedError(
+                f"the object was replaced since the row was written: {told}; register it again as it is now, or set "
+                "input.on_replaced to take_new"
+            )
 
     def _decode(self, video: RawVideo, run: _Run, reader: RangeReader) -> list[_Kept]:
         """Decode and judge, all of it in the one way or all of it in the other; return what has to be cut."""
@@ -193,7 +225,7 @@ class VideoCurator:
             clip_id=clip_id(video.source_table, video.row_id, clip.span, self._fingerprint),
             index=clip.index,
             span=clip.span,
-            scores=verdict.scores,
+            scores=(*verdict.scores, *clip.notes()),
             rejected_by=verdict.rejected_by,
             reason=verdict.reason,
             caption=verdict.caption,
@@ -262,7 +294,10 @@ class _Run:
         self.deadline = deadline
         self.delivery = delivery
         self.progress = progress
+        self.source: BlobStream | None = None
         self.reader: RangeReader | None = None
+        self.version: ObjectVersion | None = None
+        self.is_replaced = False
         self.stage = Stage.OPEN
         self.begin_again()
 
@@ -278,6 +313,18 @@ class _Run:
         """Go on to ``stage``."""
         self.stage = stage
         self.progress.enter(stage)
+
+    def change(self) -> ObjectChangedError | None:
+        """Return what has become of the object since it was opened, as far as it can be told."""
+        try:
+            if self.source is not None:
+                self.source.check_unchanged()
+        except ObjectChangedError as error:
+            return error
+        except ObjectUnavailableError:
+            # What went wrong first is told.
+            return None
+        return None
 
     @property
     def bytes_read(self) -> int:

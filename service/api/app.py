@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from fastapi import APIRouter, FastAPI
 
-from service.api import consumers, events, health, positions, problems, session, videos
+from service.api import consumers, events, health, positions, problems, session, takedowns, videos
 from service.api.guard import Guard
 from service.api.services import Services
 
@@ -38,7 +38,7 @@ def create_app(
     )
     app.state.services = services
     problems.install(app)
-    for module in (consumers, positions, videos, session, events, health):
+    for module in (consumers, positions, takedowns, videos, session, events, health):
         app.include_router(module.router)
     for router in further:
         app.include_router(router)

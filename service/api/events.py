@@ -27,7 +27,9 @@ async def watch(
     who: security.Reader,
     last_event_id: Annotated[str | None, Header(max_length=20, pattern=r"^\d*$")] = None,
 ) -> StreamingResponse:
-    """Events `state`, `commit`, `failure`, `retry`, `replay`, `replay_failed` and `position`, until the caller leaves.
+    """Send events until the caller leaves.
+
+    They are `state`, `commit`, `failure`, `retry`, `replay`, `replay_failed`, `takedown` and `position`.
 
     With Last-Event-ID, those since then are sent first, as far as they are remembered (500).
     """

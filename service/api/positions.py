@@ -141,9 +141,17 @@ def replay(consumer: ConsumerDep, services: ServicesDep, who: security.Operator,
 
 
 @router.get("/consumers/{consumer_id}/audit", responses=declared(409))
-def get_audit(consumer: ConsumerDep, services: ServicesDep, who: security.Operator) -> AuditOut:
+def get_audit(
+    consumer: ConsumerDep,
+    services: ServicesDep,
+    who: security.Operator,
+    num_decoded: Annotated[
+        int,
+        Query(ge=0, le=1000, description="Look for the bytes of every clip, and decode this many. 0: at no bytes."),
+    ] = 0,
+) -> AuditOut:
     """Compare raw, ledger and curated table now. Reads every row once; one audit at a time."""
-    report = services.library_of(consumer).audit()
+    report = services.library_of(consumer).audit(num_decoded)
     if report is None:
         raise wrong_state("an audit is under way; wait for its answer, then ask again")
     return AuditOut.model_validate(report)

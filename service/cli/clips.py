@@ -30,6 +30,7 @@ def _clips(
     ] = None,
     date: Annotated[str | None, typer.Option(help="Only this ingest date, YYYY-MM-DD (UTC).")] = None,
     row: Annotated[int | None, typer.Option(help="Only clips of this raw row.")] = None,
+    consumer: Annotated[str | None, typer.Option(help="Only clips of this consumer.", show_default=False)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many; a listing shows 50 unless told.")] = None,
     config: ConfigOption = None,
     json: JsonOption = False,
@@ -37,7 +38,7 @@ def _clips(
     """List curated clips, newest first, or export them."""
     settings = load_settings(config)
     reader = wiring.clip_reader(settings)
-    wanted = ClipFilter(ingest_date=date, source_row_id=row)
+    wanted = ClipFilter(consumer=consumer, ingest_date=date, source_row_id=row)
     if export is not None:
         written = export_clips(reader, reader.clips(wanted, limit=limit), export)
         if json:
@@ -78,14 +79,21 @@ def export_clips(reader: ClipReader, records: Iterable[ClipRecord], folder: Path
         The number of clips.
 
     Raises:
-        ConfigurationError: the folder cannot be written.
+        ConfigurationError: the folder cannot be written, or the clips are of several consumers, which share their ids.
     """
+    consumers: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         count = 0
         partial_index = folder / f".{INDEX_NAME}.partial"
         with partial_index.open("w", encoding="utf-8") as index:
             for record in records:
+                consumers.add(record.values["consumer"])
+                if len(consumers) > 1:
+                    raise ConfigurationError(
+                        f"the curated table holds clips of the consumers {' and '.join(sorted(consumers))}, each clip "
+                        "of one video under the same id; choose one with --consumer"
+                    )
                 index.write(json_module.dumps(_export(reader, record, folder), default=json_default) + "\n")
                 count += 1
                 if err.is_terminal:

@@ -24,6 +24,7 @@ from service.cli import (
     rescale,
     run,
     status,
+    takedown,
     token,
     watch,
 )
@@ -49,6 +50,7 @@ for module in (
     demo,
     control,
     replay,
+    takedown,
     watch,
     rescale,
     maintain,

@@ -24,7 +24,7 @@ def _maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Expire old snapshots of the ledger, curated and control tables, and sweep up files that nothing refers to.
+    """Compact ledger and control table, expire old snapshots, curated ones too, and sweep up what nothing refers to.
 
     `sluice run` does the same every hour unless told otherwise; consumers may run meanwhile.
     """
@@ -41,12 +41,16 @@ def _maintain(
 def _sentence(report: TableReport, dry_run: bool) -> str:
     if report.left_alone is not None:
         return f"left alone: {report.left_alone}"
+    became = "would become" if dry_run else "became"
     will = "would go" if dry_run else "gone"
     expired, orphans = report.expired, report.orphans
     parts = [
         f"{expired.num_snapshots} snapshots with {expired.num_files} files ({human_bytes(expired.num_bytes)}) {will}",
         f"{orphans.num_files} files that nothing referred to ({human_bytes(orphans.num_bytes)}) {will}",
     ]
+    compacted = report.compacted
+    if compacted.num_before:
+        parts.insert(0, f"{compacted.num_before} data files {became} {compacted.num_after}")
     if expired.held_by is not None:
         parts.append(f"later ones stay for the {expired.held_by}")
     return "; ".join(parts)

@@ -71,13 +71,25 @@ def _run(
             help="Begin anew if the raw table was rolled back, or dropped and made anew, since it was read.",
         ),
     ] = False,
+    second_consumer: Annotated[
+        bool,
+        typer.Option(
+            "--second-consumer",
+            help="Begin although another consumer curates the same table into the same tables: each clip stands twice.",
+        ),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}
-    consumer_settings = {"id": consumer, "shard": shard, "accept_new_table": accept_new_table or None}
+    consumer_settings = {
+        "id": consumer,
+        "shard": shard,
+        "accept_new_table": accept_new_table or None,
+        "second_consumer": second_consumer or None,
+    }
     if named := {key: value for key, value in consumer_settings.items() if value is not None}:
         overrides["consumer"] = named
     listen = {"host": host, "port": port, "insecure_behind_proxy": insecure_behind_proxy or None}

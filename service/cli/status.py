@@ -48,7 +48,13 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
             }
         )
         return
-    if committed is None:
+    if committed is None and any(videos.values()):
+        out.print(
+            f"consumer {settings.consumer.id}: its newest commit has expired, or lies far back; the next `sluice run` "
+            "finds its place by the rows of the ledger",
+            markup=False,
+        )
+    elif committed is None:
         out.print(f"consumer {settings.consumer.id}: has committed nothing yet; `sluice run` starts it", markup=False)
     else:
         out.print(

@@ -14,6 +14,7 @@ from consumers.errors import SluiceError
 from consumers.lag import ObservedState
 from consumers.paimon.commit.reposition import Move
 from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.takedowns import TargetKind
 from schemas.control import AuditEntry, Desired, DesiredState
 from schemas.shards import WHOLE, Shard
 from service.host.hosting import Host, HostedConsumer
@@ -211,6 +212,49 @@ class Operations:
             self._replays = [*(each for each in self._replays if each.is_alive()), thread]
             thread.start()
         return Replay(len(own), num_of_others)
+
+    def take_down(
+        self, consumer: HostedConsumer, kind: TargetKind, value: str, operator: Operator, *, reason: str | None
+    ) -> str:
+        """Take a video down, and have every process that runs the consumer obey: by a restart, as it sinks in then.
+
+        Args:
+            consumer: whose ledger tells what is meant; all consumers of the tables obey.
+            kind: how the video is named.
+            value: its name.
+            operator: who asks.
+            reason: why.
+
+        Returns:
+            The takedown's id; it is durable, and a consumer that is stopped has obeyed already.
+
+        Raises:
+            ConfigurationError: there is no such row; nothing has changed.
+            StoreUnavailableError: a table did not answer; asking again is harmless.
+        """
+        library = self._libraries[consumer.consumer_id]
+        now = self._host.clock.now()
+        takedown = library.plan_takedown(kind, value, operator.actor, operator.origin, now, reason)
+        with self._lock:
+            detail = {"takedown": takedown.takedown_id, "target": takedown.target}
+            entry = self._entry(consumer, "takedown", operator, reason, detail)
+            # The trail first: a change without an entry would be worse than an entry without a change.
+            self._host.control.write(entry)
+            library.take_down(takedown)
+            for each in self._host.consumers.values():
+                mine = entry if each is consumer else self._entry(each, "takedown", operator, reason, detail)
+                self._obey(each, mine)
+        self._host.refresh()
+        self._host.events.publish("takedown", consumer.consumer_id, {"takedown_id": takedown.takedown_id})
+        return takedown.takedown_id
+
+    def _obey(self, consumer: HostedConsumer, entry: AuditEntry) -> None:
+        desired = self._host.control.desired(consumer.consumer_id)
+        is_stopped = desired.effective(self._host.clock.now()) is DesiredState.STOPPED
+        if is_stopped and consumer.supervisor.status().observed is ObservedState.STOPPED:
+            self._libraries[consumer.consumer_id].obey_takedowns()
+        else:
+            self._host.control.write(entry, desired.restarted())
 
     def _replay(self, consumer: HostedConsumer, row_ids: list[int]) -> None:
         consumer.supervisor.suspend()

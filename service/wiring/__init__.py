@@ -9,7 +9,7 @@ from service.wiring.consuming import (
     member,
     processor_factory,
 )
-from service.wiring.landing import create_tables, find_objects, name_objects, register, watchers
+from service.wiring.landing import create_tables, find_objects, name_objects, register, registrar, watchers
 from service.wiring.maintaining import maintenance
 from service.wiring.named import allow_list, catalog_config, raw_columns, shard, table_names, with_shard
 from service.wiring.reading import (
@@ -21,6 +21,8 @@ from service.wiring.reading import (
     repositioner,
     rescale,
     story_reader,
+    takedown_reader,
+    takedown_store,
 )
 
 __all__ = [
@@ -44,11 +46,14 @@ __all__ = [
     "progress_reader",
     "raw_columns",
     "register",
+    "registrar",
     "repositioner",
     "rescale",
     "shard",
     "story_reader",
     "table_names",
+    "takedown_reader",
+    "takedown_store",
     "watchers",
     "with_shard",
 ]

@@ -18,6 +18,7 @@ from consumers.loop.retry import RetryPolicy
 from consumers.members.lease import Holder, LeaseKeeper
 from consumers.paimon.commit.generation import remembered
 from consumers.paimon.commit.lease import PaimonLeases
+from consumers.paimon.commit.only_consumer import check_only_consumer
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
@@ -28,6 +29,7 @@ from consumers.pool.inline import InlinePool
 from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import choose_decoder
+from schemas.object_version import OnReplaced
 from schemas.shards import Shard
 from schemas.source_mark import generation_of
 from service.host.members import Member, lease_name
@@ -68,6 +70,7 @@ def processor_factory(settings: Settings) -> Callable[..., VideoProcessor]:
         max_waiting_clips=settings.pool.max_waiting_clips,
         # Chosen in the worker: what it can decode with is a matter of its machine.
         choose_decoder=partial(choose_decoder, settings.pool.decoder),
+        on_replaced=OnReplaced(settings.input.on_replaced),
     )
 
 
@@ -118,9 +121,12 @@ def build_sink(settings: Settings) -> Sink:
     """Return the ledger and curated tables as a sink.
 
     Raises:
-        ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely.
+        ConfigurationError: a table is missing or does not fit, or its storage cannot publish safely; or another
+            consumer curates the raw table into these tables.
     """
     config, part = catalog_config(settings), shard(settings)
+    if not settings.consumer.second_consumer:
+        check_only_consumer(config, table_names(settings), settings.consumer.id)
     protect = protector(config, settings.tables.raw, settings.consumer.id, part)
     return PaimonSink(
         config,

@@ -73,6 +73,16 @@ def register(
     return register_objects(catalog_config(settings), settings.tables.raw, objects, on_progress=on_progress)
 
 
+def registrar(settings: Settings) -> Registrar:
+    """Return what registers objects again and again, at the cost of the rows that are new.
+
+    Raises:
+        ConfigurationError: the raw table is missing or was not made by ``sluice init``.
+        StoreUnavailableError: the store did not answer.
+    """
+    return Registrar(catalog_config(settings), settings.tables.raw)
+
+
 @contextmanager
 def watchers(settings: Settings, locations: Sequence[str]) -> Iterator[list[Watcher]]:
     """Yield what follows each of ``locations``, and keep how far they have come at the end.

@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
+import random
+from functools import partial
+
+from consumers.media.clip_check import ClipChecker
 from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.rescale import Rescaler, RescaleReport
+from consumers.paimon.commit.takedown import TakedownStore
 from consumers.paimon.control import PaimonControlStore
-from consumers.paimon.reading.audit import AuditReport
 from consumers.paimon.reading.audit import audit as audit_tables
+from consumers.paimon.reading.audit_clips import DeepCheck
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipReader
 from consumers.paimon.reading.ledger import LedgerReader
 from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.reading.story import StoryReader
+from consumers.paimon.reading.takedowns import TakedownReader
 from consumers.ports import ControlStore, ProgressReader
 from service.settings import Settings
 from service.wiring.named import catalog_config, raw_columns, shard, table_names
 
 
-def audit(settings: Settings) -> AuditReport:
+def audit(settings: Settings, *, deep: bool = False, sample: int | None = None) -> AuditReport:
     """Compare the tables for the configured consumer.
+
+    Args:
+        settings: of the service.
+        deep: look for the bytes of every clip, and decode some.
+        sample: how many, drawn at random; None is all.
 
     Raises:
         ConfigurationError: a table is missing.
         StoreUnavailableError: the store did not answer.
     """
-    return audit_tables(
-        catalog_config(settings), table_names(settings), settings.consumer.id, columns=raw_columns(settings)
+    compare = partial(
+        audit_tables,
+        catalog_config(settings),
+        table_names(settings),
+        settings.consumer.id,
+        columns=raw_columns(settings),
     )
+    if not deep:
+        return compare()
+    with ClipChecker(settings.limits) as checker:
+        # Which clips are drawn is not a secret.
+        return compare(deep=DeepCheck(checker.problem, sample, random.Random()))  # noqa: S311
 
 
 def ledger_reader(settings: Settings) -> LedgerReader:
@@ -86,6 +107,26 @@ def repositioner(settings: Settings) -> Repositioner:
         ConfigurationError: a table is missing.
     """
     return Repositioner(catalog_config(settings), table_names(settings), settings.consumer.id, shard(settings))
+
+
+def takedown_reader(settings: Settings) -> TakedownReader:
+    """Return what looks takedowns up.
+
+    Raises:
+        ConfigurationError: a table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    return TakedownReader(catalog_config(settings), table_names(settings))
+
+
+def takedown_store(settings: Settings) -> TakedownStore:
+    """Return the takedowns of the control table.
+
+    Raises:
+        ConfigurationError: the table is missing or does not fit.
+        StoreUnavailableError: the store did not answer.
+    """
+    return TakedownStore(catalog_config(settings), settings.tables.control)
 
 
 def rescale(settings: Settings, count: int) -> RescaleReport:

@@ -11,13 +11,15 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from consumers.errors import UriNotAllowedError
+from consumers.errors import ConfigurationError, UriNotAllowedError
 from consumers.loop.config import ProcessorConfig
 from consumers.loop.processor import Processor
+from consumers.paimon.commit.takedown import Takedown, new_takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
-from consumers.paimon.reading.audit import AuditReport
+from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
 from schemas.positions import OffsetRange, Position
@@ -122,6 +124,8 @@ class FakeLibrary:
     is_auditing: bool = False
     moves: list[FakeMove] = field(default_factory=list)
     registered: set[str] = field(default_factory=set)
+    taken_down: list[Takedown] = field(default_factory=list)
+    num_obeyed: int = 0
 
     def dead_letters(self, wanted: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         found = self.all_dead_letters(wanted, limit + 1)
@@ -139,9 +143,9 @@ class FakeLibrary:
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         return [row for row in self.rejections if before is None or row["source_row_id"] < before][:limit], None
 
-    def audit(self) -> AuditReport | None:
+    def audit(self, num_decoded: int = 0) -> AuditReport | None:
         counts: dict[str, Any] = {item.name: 0 for item in fields(AuditReport)}
-        return None if self.is_auditing else AuditReport(**counts | {"details": ()})
+        return None if self.is_auditing else AuditReport(**counts | {"clips_checked": num_decoded, "details": ()})
 
     def raw_video(self, row_id: int) -> RawVideo | None:
         return make_video(row_id) if row_id < 10 else None
@@ -196,6 +200,23 @@ class FakeLibrary:
     def make_move(self, move: FakeMove) -> None:
         self.moves.append(move)
         self.position, self.epoch = move.proposed, self.epoch + 1
+
+    def plan_takedown(
+        self, kind: TargetKind, value: str, actor: str, origin: str, at: datetime, reason: str | None
+    ) -> Takedown:
+        if kind is TargetKind.ROW and int(value) >= 10:
+            raise ConfigurationError(f"row {value}: there is none")
+        return new_takedown(f"{kind} {value}", actor, origin, at, reason, video_ids=(value,))
+
+    def take_down(self, takedown: Takedown) -> None:
+        self.taken_down.append(takedown)
+
+    def obey_takedowns(self) -> None:
+        self.num_obeyed += 1
+
+    def takedowns(self, takedown_id: str | None = None) -> list[Certificate]:
+        found = [each for each in reversed(self.taken_down) if takedown_id in (None, each.takedown_id)]
+        return [Certificate(each, (), 0, False) for each in found]
 
 
 class _Progress:

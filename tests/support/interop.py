@@ -1,15 +1,18 @@
-"""Tables that Java's Paimon wrote, one snapshot after the other; where they are, if they are."""
+"""Tables that Java's Paimon wrote, one snapshot after the other, where they are; and what it does to ours."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import uuid
 from pathlib import Path
 
 import pytest
 
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.tables import RawColumns
+from tests.support.warehouse import table
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "interop"
 _FOLDER = Path(os.environ.get("SLUICE_TEST_INTEROP", _DEFAULT))
@@ -49,3 +52,19 @@ class JavaTable:
             if (here / f"snapshot-{number}").exists():
                 shutil.move(here / f"snapshot-{number}", there / f"snapshot-{number}")
         (self._snapshots / "LATEST").write_text(str(newest))
+
+
+def compact_manifests_as_java_does(config: CatalogConfig, name: str) -> None:
+    """Add a snapshot of kind COMPACT that copies the properties of the one before; on disk only."""
+    folder = Path(table(config, name).snapshot_manager().snapshot_dir)
+    latest = max(int(path.name.removeprefix("snapshot-")) for path in folder.glob("snapshot-*"))
+    made = json.loads((folder / f"snapshot-{latest}").read_text()) | {
+        "id": latest + 1,
+        "uuid": str(uuid.uuid4()),
+        "commitUser": str(uuid.uuid4()),
+        "commitIdentifier": 2**63 - 1,
+        "commitKind": "COMPACT",
+        "deltaRecordCount": 0,
+    }
+    (folder / f"snapshot-{latest + 1}").write_text(json.dumps(made))
+    (folder / "LATEST").write_text(str(latest + 1))

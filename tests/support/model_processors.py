@@ -10,14 +10,10 @@ from consumers.models.calls import ClipModels
 from consumers.ports import VideoProcessor
 from consumers.stages.curate import VideoCurator
 from consumers.testing import make_video
+from consumers.testing.blobs import LocalFiles
 from schemas.models import AestheticModelParams, CaptionerParams, GenerationParams, ModelsParams, NsfwModelParams
 from schemas.profile import AestheticParams, ClipOutputParams, FilterMode, FramesParams, Limits, NsfwParams, Profile
 from schemas.records import BlobReference, VideoOutcome, VideoTask
-
-
-class FileOpener:
-    def open(self, reference):
-        return Path(reference.uri).open("rb")
 
 
 def tiny_profile(folder: Path) -> Profile:
@@ -45,7 +41,7 @@ def tiny_profile(folder: Path) -> Profile:
 
 
 def make_curator(profile: Profile, models: ClipModels | None = None) -> VideoProcessor:
-    return VideoCurator(FileOpener(), profile, Limits(), SystemClock(), models or ClipModels())
+    return VideoCurator(LocalFiles(), profile, Limits(), SystemClock(), models or ClipModels())
 
 
 def curators(profile: Profile) -> partial:

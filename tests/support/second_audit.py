@@ -90,16 +90,10 @@ def tally(
     """
     found = _Findings()
     standing = _standing(tables)
-    ledger = [
-        row
-        for row in _read(tables, tables.ledger, _LEDGER_COLUMNS)
-        if (row["consumer"], row["source_table"]) == (tables.consumer, tables.raw)
-    ]
-    curated = [
-        row
-        for row in _read(tables, tables.curated, _CURATED_COLUMNS)
-        if (row["consumer"], row["source_table"]) == (tables.consumer, tables.raw)
-    ]
+    ledger = [row for row in _read(tables, tables.ledger, _LEDGER_COLUMNS) if row["consumer"] == tables.consumer]
+    curated = [row for row in _read(tables, tables.curated, _CURATED_COLUMNS) if row["consumer"] == tables.consumer]
+    newest = max((_generation(tables, row) for row in ledger), default=0)
+    ledger, curated = ([row for row in rows if _generation(tables, row) == newest > 0] for rows in (ledger, curated))
     current = _current([row for row in ledger if row["source_uri"] not in forgotten], bool(tables.key), found)
     for identity, uri in standing.items():
         row = current.get(identity)
@@ -147,6 +141,15 @@ _LEDGER_COLUMNS = (
     "clips",
 )
 _CURATED_COLUMNS = ("consumer", "source_table", "source_uri", "clip_id", "cut_method", "clip")
+
+
+def _generation(tables: Tables, row: Mapping[str, Any]) -> int:
+    """Return which table of the raw table's name a row is of: 1, or the number behind its name; 0 for other names.
+
+    What was curated of a table that was set back or made anew is kept apart, and is not looked at here.
+    """
+    name, _, number = row["source_table"].partition("#")
+    return int(number or 1) if name == tables.raw else 0
 
 
 class _Findings:

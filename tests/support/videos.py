@@ -27,3 +27,10 @@ def all_videos() -> list[Path]:
     if VIDEOS is None:
         return []
     return sorted(path for path in VIDEOS.iterdir() if path.suffix in {".mp4", ".mkv", ".mov", ".webm"})
+
+
+_FAULTS = _FOLDER.parent / "faults" / "media"
+FAULTS: Path | None = _FAULTS if _FAULTS.is_dir() else None
+"""The folder of small files that were once read or cut wrongly, None where there is none; beside the real videos."""
+
+requires_faults = pytest.mark.skipif(FAULTS is None, reason="no files of past faults (beside the real videos)")

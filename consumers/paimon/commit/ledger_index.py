@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -48,14 +48,29 @@ class LedgerIndex:
     max_sequence: int
     max_watermark: int = 0
 
+    COLUMNS: ClassVar[tuple[str, ...]] = (
+        "source_row_id",
+        "run",
+        "epoch",
+        "commit_sequence",
+        "clips",
+        "source_key",
+        "source_watermark",
+    )
+    """What is read of the ledger."""
+
     @classmethod
     def read(cls, ledger: Any, snapshot: Any | None, consumer: str, source: str) -> LedgerIndex:
         """Stream the ledger as of ``snapshot`` (None: empty) and keep what concerns ``consumer`` and ``source``."""
+        return cls.of(stream(ledger, cls.COLUMNS, snapshot, of_consumer(consumer, source)))
+
+    @classmethod
+    def of(cls, rows: Iterable[pa.RecordBatch]) -> LedgerIndex:
+        """Return the index of ``rows``, which have at least the columns in :attr:`COLUMNS`."""
         row_ids, runs = _Chunks(np.int64), _Chunks(np.int32)
         owners, clips, keys = (_Chunks(kind) for kind in (np.int64, _DIGEST, _DIGEST))
         num_rows = max_epoch = max_sequence = max_watermark = 0
-        columns = ("source_row_id", "run", "epoch", "commit_sequence", "clips", "source_key", "source_watermark")
-        for batch in stream(ledger, columns, snapshot, of_consumer(consumer, source)):
+        for batch in rows:
             row_ids.add(_numpy(batch.column("source_row_id")))
             runs.add(_numpy(batch.column("run")))
             max_epoch = max(max_epoch, pc.max(batch.column("epoch")).as_py() or 0)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from consumers.errors import StopError
+from consumers.paimon.commit.newest import NewestMarkers
 from consumers.paimon.snapshots import read_snapshot
 from schemas.positions import Position
 from schemas.shards import EVERYTHING, Shard, Share, bases_from_json, bases_to_json
 from schemas.source_mark import SourceMark
 from schemas.tables import (
     PROPERTY_BASES,
+    PROPERTY_COMMIT_USER,
     PROPERTY_CONSUMER,
     PROPERTY_EPOCH,
     PROPERTY_POSITION,
@@ -66,6 +69,7 @@ class Marker:
         """Return the snapshot properties that carry this marker."""
         properties = {
             PROPERTY_CONSUMER: self.consumer,
+            PROPERTY_COMMIT_USER: self.commit_user,
             PROPERTY_SOURCE: self.source,
             PROPERTY_EPOCH: str(self.epoch),
             PROPERTY_SEQUENCE: str(self.sequence),
@@ -84,11 +88,13 @@ class Marker:
     def of_snapshot(cls, snapshot: Any, consumer: str) -> Marker | None:
         """Return the marker of ``consumer`` in ``snapshot``, or None where it is somebody else's commit.
 
+        So is a snapshot that another engine made and copied our properties into, as Java's ``compact_manifest`` does.
+
         Raises:
             StopError: the marker is there and cannot be read; going on could write rows twice.
         """
         properties = snapshot.properties or {}
-        if properties.get(PROPERTY_CONSUMER) != consumer:
+        if properties.get(PROPERTY_CONSUMER) != consumer or not _is_by_its_writer(snapshot, properties):
             return None
         try:
             shard = properties.get(PROPERTY_SHARD, str(Shard()))
@@ -112,6 +118,25 @@ class Marker:
             raise StopError(f"snapshot {snapshot.id}: the marker of consumer {consumer} is damaged: {error}") from error
 
 
+def commit_user_of(consumer: str) -> str:
+    """Return a new commit user for one incarnation of ``consumer``, or for one change made by a person."""
+    return f"{_user_prefix(consumer)}{uuid.uuid4()}"
+
+
+def _user_prefix(consumer: str) -> str:
+    return f"sluice-{consumer}-"
+
+
+def _is_by_its_writer(snapshot: Any, properties: Mapping[str, str]) -> bool:
+    """Return whether the commit user that the marker in ``properties`` names made ``snapshot``, in that very commit."""
+    user = properties.get(PROPERTY_COMMIT_USER)
+    if user is None:
+        # Earlier versions named none, but gave all of theirs one prefix.
+        is_ours = str(snapshot.commit_user).startswith(_user_prefix(properties[PROPERTY_CONSUMER]))
+        return is_ours and snapshot.commit_kind != "COMPACT"
+    return bool(user == snapshot.commit_user and properties.get(PROPERTY_SEQUENCE) == str(snapshot.commit_identifier))
+
+
 @dataclass(frozen=True, slots=True)
 class Walk:
     """What a walk back through the snapshots found.
@@ -133,23 +158,88 @@ def newest_marker(
     stop_id: int,
     max_snapshots: int,
     is_wanted: Callable[[Marker], bool] = lambda marker: True,
+    *,
+    is_each: bool = False,
 ) -> Walk:
-    """Walk from ``latest`` back to ``stop_id`` (exclusive) and return the consumer's newest marker that is wanted.
+    """Go from ``latest`` back to ``stop_id`` (exclusive) and return the consumer's newest marker that is wanted.
 
-    Reads at most ``max_snapshots`` snapshot files and stops at the first that has expired.
+    Reads at most ``max_snapshots`` snapshot files and stops at the first that has expired. A commit of ours says where
+    the newest markers stand, so that mostly it takes two reads.
+
+    Args:
+        manager: the table's snapshot manager.
+        consumer: whose marker.
+        latest: the snapshot to begin with.
+        stop_id: where to end.
+        max_snapshots: so many are looked at.
+        is_wanted: which marker; it has to want the newest of a shard if it wants an older one of it.
+        is_each: look at each snapshot, whatever the commits say: for what must not depend on another writer's word, or
+            wants an older marker than the newest.
     """
-    if latest is None:
-        return Walk(None, is_complete=True)
-    snapshot: Any | None = latest
-    for snapshot_id in range(latest.id, max(stop_id, latest.id - max_snapshots), -1):
-        if snapshot_id != latest.id:
-            snapshot = read_snapshot(manager, snapshot_id)
+    for snapshot in _back(manager, consumer, latest, stop_id, max_snapshots, is_each=is_each):
         if snapshot is None:
             return Walk(None, is_complete=False)
         marker = Marker.of_snapshot(snapshot, consumer)
         if marker is not None and is_wanted(marker):
             return Walk(marker, is_complete=True)
-    return Walk(None, is_complete=latest.id - max_snapshots <= stop_id)
+    return Walk(None, is_complete=True)
+
+
+def _back(
+    manager: Any, consumer: str, latest: Any | None, stop_id: int, max_snapshots: int, *, is_each: bool = False
+) -> Iterator[Any | None]:
+    """Yield the snapshots that may hold a newest marker of ``consumer``, newest first; None where one may be missed."""
+    newest = 0 if latest is None else latest.id
+    for snapshot_id in range(newest, max(stop_id, newest - max_snapshots), -1):
+        snapshot = latest if snapshot_id == newest else read_snapshot(manager, snapshot_id)
+        yield snapshot
+        if snapshot is None:
+            return
+        told = None if is_each else newest_told_by(snapshot)
+        if told is None or not told.is_complete:
+            continue
+        for at in told.of(consumer):
+            if at <= stop_id:
+                break
+            if at < snapshot_id:
+                yield read_snapshot(manager, at)
+        return
+    if newest - max_snapshots > stop_id:
+        yield None
+
+
+def newest_told_by(snapshot: Any) -> NewestMarkers | None:
+    """Return where the newest markers stand by what ``snapshot`` says; None where it is not ours, or old."""
+    properties = snapshot.properties or {}
+    if PROPERTY_CONSUMER not in properties or not _is_by_its_writer(snapshot, properties):
+        return None
+    return NewestMarkers.told_by(snapshot)
+
+
+def newest_as_of(manager: Any, latest: Any | None, max_snapshots: int = MAX_SNAPSHOTS_WALKED) -> NewestMarkers:
+    """Return where the newest markers stand as of ``latest``, for the commit that is made on top of it.
+
+    Reads nothing where ``latest`` is a commit of ours; else back to the newest that is, which earlier versions may have
+    made without a word of it: then at most ``max_snapshots``, once in a table's life.
+    """
+    newest = 0 if latest is None else latest.id
+    made_before: list[Any] = []
+    known = NewestMarkers(is_complete=newest <= max_snapshots)
+    for snapshot_id in range(newest, max(0, newest - max_snapshots), -1):
+        snapshot = latest if snapshot_id == newest else read_snapshot(manager, snapshot_id)
+        if snapshot is None:
+            known = NewestMarkers(is_complete=False)
+            break
+        told = newest_told_by(snapshot)
+        if told is not None:
+            known = told
+            break
+        properties = snapshot.properties or {}
+        if PROPERTY_CONSUMER in properties and _is_by_its_writer(snapshot, properties):
+            made_before.append(snapshot)
+    for snapshot in reversed(made_before):
+        known = known.after(snapshot)
+    return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +270,15 @@ class Division:
 def read_division(
     manager: Any, consumer: str, latest: Any | None, max_snapshots: int, wanted: int | None = None
 ) -> tuple[Division | None, bool]:
-    """Walk back from ``latest`` until every shard's newest marker is found, or that of shard number ``wanted``.
+    """Go back from ``latest`` until every shard's newest marker is found, or that of shard number ``wanted``.
 
     Returns:
         The division, or None where there is no marker; and then whether there never was one.
     """
-    if latest is None:
-        return None, True
     markers: dict[int, Marker] = {}
     newest: Marker | None = None
-    is_complete = latest.id <= max_snapshots
-    snapshot: Any | None = latest
-    for snapshot_id in range(latest.id, max(0, latest.id - max_snapshots), -1):
-        if snapshot_id != latest.id:
-            snapshot = read_snapshot(manager, snapshot_id)
+    is_complete = True
+    for snapshot in _back(manager, consumer, latest, 0, max_snapshots):
         if snapshot is None:
             is_complete = False
             break

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 from urllib.parse import urlparse
 
 from pypaimon.common.json_util import JSON
+from pypaimon.manifest.manifest_file_manager import ManifestFileManager
+from pypaimon.manifest.manifest_list_manager import ManifestListManager
 from pypaimon.snapshot.snapshot import Snapshot
 from pypaimon.snapshot.snapshot_commit import SnapshotCommit
 
@@ -71,18 +73,18 @@ def snapshot_commit_for(table: Any) -> Any:
         ConfigurationError: none is safe there; names the storage, why, and what to change.
         StoreUnavailableError: the storage did not answer when it was asked what it can do.
     """
-    manager = table.snapshot_manager()
+    manager, follows = table.snapshot_manager(), Lineage(table).follows
     if table.catalog_environment.supports_version_management:
         # The catalog's server compares and swaps.
         return table.catalog_environment.snapshot_commit(manager)
     name, location = table.identifier.get_full_name(), manager.snapshot_dir
     path = local_path(location)
     if path is not None:
-        return NoClobberSnapshotCommit(HardLinkFolder(path))
+        return NoClobberSnapshotCommit(HardLinkFolder(path), follows)
     if is_s3(location):
-        return NoClobberSnapshotCommit(S3Folder.checked(name, location, table.file_io.properties.to_map()))
+        return NoClobberSnapshotCommit(S3Folder.checked(name, location, table.file_io.properties.to_map()), follows)
     if urlparse(location).scheme == "oss":
-        return NoClobberSnapshotCommit(OssFolder.checked(name, location, table.file_io))
+        return NoClobberSnapshotCommit(OssFolder.checked(name, location, table.file_io), follows)
     raise ConfigurationError(
         f"table {name}: {location} is on a storage where two writers could overwrite each other's commits; use a "
         "warehouse on a local disk, S3 or OSS, or a REST catalog"
@@ -94,10 +96,13 @@ class NoClobberSnapshotCommit(SnapshotCommit):  # type: ignore[misc]
 
     Args:
         folder: the table's snapshot folder.
+        follows: tells of a snapshot and the one of the next number whether the second was made from the first; asked
+            only where the base of a snapshot has expired by the time that it is published.
     """
 
-    def __init__(self, folder: SnapshotFolder) -> None:
+    def __init__(self, folder: SnapshotFolder, follows: Callable[[Any, Any], bool]) -> None:
         self._folder = folder
+        self._follows = follows
 
     def commit(self, base_snapshot_uuid: str | None, snapshot: Any, statistics: Any) -> bool:
         """Publish ``snapshot`` and return True, or return False when another writer was faster.
@@ -122,7 +127,7 @@ class NoClobberSnapshotCommit(SnapshotCommit):  # type: ignore[misc]
             is_created = owner == snapshot.uuid
         if not is_created and self._uuid_of(name) != snapshot.uuid:
             return False
-        if not self._has_base(snapshot.id, published=True) and not self._is_newest(snapshot.id):
+        if not self._has_base(snapshot.id, published=True) and not self._is_of_the_table(snapshot):
             self._folder.delete(name)
             return False
         # Only a hint: readers look one further and list the folder when it lags behind.
@@ -146,9 +151,22 @@ class NoClobberSnapshotCommit(SnapshotCommit):  # type: ignore[misc]
             return self._folder.exists(_name(snapshot_id - 1))
         return published or not self._ids()
 
-    def _is_newest(self, snapshot_id: int) -> bool:
-        """Whether ours stands although its base is gone: the base expired after ours was published."""
-        return max(self._ids(), default=0) == snapshot_id
+    def _is_of_the_table(self, snapshot: Any) -> bool:
+        """Return whether ours stands although its base is gone: the base expired after ours was published.
+
+        The alternative is that ours took the name of one that had expired. Then what has the next number was made from
+        that other one, or is gone as well, for what expires goes from the oldest on.
+
+        Raises:
+            RuntimeError: ours has expired, too, so that nothing tells.
+        """
+        ids = self._ids()
+        if max(ids, default=0) == snapshot.id:
+            return True
+        if snapshot.id not in ids:
+            raise RuntimeError(f"snapshot {snapshot.id} has expired before its publisher saw that it was published")
+        content = self._folder.read(_name(snapshot.id + 1))
+        return content is not None and self._follows(snapshot, JSON.from_json(content.decode(), Snapshot))
 
     def _ids(self) -> list[int]:
         found = (_SNAPSHOT_NAME.match(name) for name in self._folder.names())
@@ -160,11 +178,39 @@ class HardLinkSnapshotCommit(NoClobberSnapshotCommit):
 
     Args:
         folder: the table's snapshot folder.
+        follows: as above.
         before_link: called when the snapshot is written and only the link is missing; for tests of that instant.
     """
 
-    def __init__(self, folder: Path, before_link: Callable[[], None] | None = None) -> None:
-        super().__init__(HardLinkFolder(folder, before_link))
+    def __init__(
+        self, folder: Path, follows: Callable[[Any, Any], bool], before_link: Callable[[], None] | None = None
+    ) -> None:
+        super().__init__(HardLinkFolder(folder, before_link), follows)
+
+
+class Lineage:
+    """Which snapshot of a table was made from which, by the files that they hold.
+
+    Args:
+        table: the pypaimon table.
+    """
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def follows(self, snapshot: Any, following: Any) -> bool:
+        """Return whether ``following``, of the next number, was made from ``snapshot``; False only if surely not.
+
+        What it was made from is in its base list, rewritten or not: every file that ``snapshot`` added is there. One
+        that added none is in the table's history whether it was made from or not, for it changes no data.
+        """
+        lists, manifests = ManifestListManager(self._table), ManifestFileManager(self._table)
+
+        def added(metas: Iterable[Any]) -> set[str]:
+            entries = (entry for meta in metas for entry in manifests.read(meta.file_name))
+            return {str(entry.file.file_name) for entry in entries if entry.kind == 0}
+
+        return added(lists.read_delta(snapshot)) <= added(lists.read_base(following))
 
 
 def _name(snapshot_id: int) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, curated_digests, of_consumer
-from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, read_division
+from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker, read_division
 from consumers.paimon.scan import stream
 from schemas.positions import OffsetRange, Position
 from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
@@ -64,14 +64,51 @@ class Recovery:
         """Return what ledger and curated table say as of the given snapshots.
 
         Raises:
-            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
+            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards; or the
+                ledger was set back behind the curated table.
         """
         is_ledger_known, ledger = self._marker(self.ledger, ledger_head)
         is_curated_known, curated = self._marker(self.curated, curated_head)
+        if is_ledger_known and curated is not None:
+            self._check_order(ledger, curated, ledger_head)
         by_rows = None
         if not (is_ledger_known and is_curated_known):
             by_rows = self.reconcile(ledger_head, curated_head)
         return self._standing(ledger, by_rows and by_rows[0]), self._standing(curated, by_rows and by_rows[1])
+
+    def _check_order(self, ledger: Marker | None, curated: Marker, ledger_head: Any | None) -> None:
+        """Check that the ledger has every commit that the curated table has, as it is written first.
+
+        Raises:
+            ConfigurationError: it was set back.
+        """
+        known = 0 if ledger is None else ledger.sequence
+        if curated.sequence <= known or curated.is_division or (ledger is not None and ledger.is_division):
+            # A division of a table whose markers had expired goes by the rows, which do not tell every number.
+            return
+        manager = self.curated.snapshot_manager()
+        walk = newest_marker(
+            manager,
+            self.consumer,
+            manager.get_latest_snapshot(),
+            0,
+            MAX_SNAPSHOTS_WALKED,
+            lambda marker: marker.concerns(self.shard) and marker.sequence <= known,
+            is_each=True,
+        )
+        names = [table.identifier.get_full_name() for table in (self.ledger, self.curated)]
+        if walk.marker is None:
+            advice = f"no snapshot of {names[1]} that is left goes with it: restore the ledger from a tag or a backup"
+        else:
+            advice = (
+                f"set {names[1]} back, too, to its snapshot {walk.marker.snapshot_id} (rollback_to): what came after "
+                "it is processed again; or restore the ledger from a tag or a backup"
+            )
+        raise ConfigurationError(
+            f"table {names[0]} was set back: its newest snapshot {0 if ledger_head is None else ledger_head.id} knows "
+            f"consumer {self.consumer}'s commits up to {known}, but snapshot {curated.snapshot_id} of {names[1]} holds "
+            f"commit {curated.sequence}; {advice}"
+        )
 
     def _marker(self, table: Any, head: Any | None) -> tuple[bool, Marker | None]:
         division, is_known = read_division(

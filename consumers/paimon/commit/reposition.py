@@ -8,7 +8,6 @@ taken out, so no clip can stand there twice.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, st
 from consumers.paimon.commit.fence import Fence
 from consumers.paimon.commit.generation import SourceName, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges
-from consumers.paimon.commit.markers import Marker
+from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import Recovery, Standing
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.tables import TableNames
@@ -131,7 +130,7 @@ class Repositioner:
             FencedError: the consumer has committed since; plan again.
             StoreUnavailableError: the store did not answer; look at the position before trying again.
         """
-        user = f"sluice-{self._consumer}-{uuid.uuid4()}"
+        user = commit_user_of(self._consumer)
         with store_errors(f"position of {self._consumer}"):
             heads = [table.snapshot_manager().get_latest_snapshot() for table in (self._ledger, self._curated)]
             ledger, curated = self._recovery.standing(*heads)

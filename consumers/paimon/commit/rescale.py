@@ -7,7 +7,6 @@ the curated table; whichever new shard owns such a row finds it so, as after a c
 
 from __future__ import annotations
 
-import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,14 @@ from consumers.errors import ConfigurationError, FencedError, StopError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
 from consumers.paimon.commit.generation import SourceName, newest_mark
-from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Division, Marker, newest_marker, read_division
+from consumers.paimon.commit.markers import (
+    MAX_SNAPSHOTS_WALKED,
+    Division,
+    Marker,
+    commit_user_of,
+    newest_marker,
+    read_division,
+)
 from consumers.paimon.commit.recovery import Recovery, Standing, standing_of
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.tables import TableNames
@@ -118,7 +124,7 @@ class Rescaler:
             head = _head(table)
             old = self._old(table, head)
             floor, bases = rebased((standing.share, standing.position) for standing in old.standings)
-            user = f"sluice-{self._consumer}-{uuid.uuid4()}"
+            user = commit_user_of(self._consumer)
             marker = Marker(
                 self._consumer,
                 self._source,

@@ -112,6 +112,12 @@ def _ledger_row(video: ProcessedVideo, run: int, lineage: Lineage) -> dict[str, 
         "bytes_read": outcome.bytes_read,
         "processed_at": video.processed_at,
     }
+    if outcome.version is not None:
+        row |= {
+            "source_size_bytes": outcome.version.size_bytes,
+            "source_etag": outcome.version.etag,
+            "source_is_replaced": outcome.is_replaced,
+        }
     if failure is not None:
         row |= {
             "failure_stage": failure.stage.value,

@@ -6,13 +6,16 @@ process dies at, its successor writes what is missing and nothing twice.
 
 Where rows have keys, a commit to the curated table also takes out the clips of every older version of its keys, in the
 same snapshot (see :mod:`consumers.paimon.commit.versions`).
+
+What a person took down is retired when the sink opens, and no result brings it back (see
+:mod:`consumers.paimon.commit.takedown`).
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -22,11 +25,12 @@ from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, st
 from consumers.paimon.commit.fence import Fence
 from consumers.paimon.commit.generation import current_source, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex
-from consumers.paimon.commit.markers import Marker
+from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
 from consumers.paimon.commit.versions import VersionIndex, clip_row_ids
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
@@ -128,13 +132,15 @@ class PaimonSink:
         self._has_gaps = has_gaps
         self._on_committed = on_committed or (lambda position: None)
         self._on_step = on_step or (lambda step: None)
-        self._user = f"sluice-{consumer}-{uuid.uuid4()}"
+        self._user = commit_user_of(consumer)
         self._epoch = 0
         self._is_ledger_claimed = False
         self._pending: _Pending | None = None
         self._half_committed: dict[int, LedgerEntry] = {}
         self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
+        self._takedowns = TakedownStore(config, names.control)
+        self._tombstones = Tombstones()
         catalog = open_catalog(config)
         self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
         self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
@@ -148,7 +154,8 @@ class PaimonSink:
         """Take over as this consumer's newest incarnation: fence the older ones and return where to go on.
 
         Claims the ledger, then the curated table, by an empty commit that carries the recovered position and the next
-        epoch. From then on an older incarnation cannot publish to the table claimed.
+        epoch. From then on an older incarnation cannot publish to the table claimed. Then it retires what was taken
+        down since this shard last opened.
 
         Raises:
             ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
@@ -160,12 +167,13 @@ class PaimonSink:
             self._is_ledger_claimed = self._ledger.is_uncertain = self._curated.is_uncertain = False
             try:
                 recovered = self._claim()
+                self._take_down()
             except FencedError:
                 continue
             # What was there before the claim is of incarnations that can no longer commit it.
             self._staging.discard(stale)
             self._on_committed(recovered.position)
-            return recovered
+            return replace(recovered, sequence=self._curated.sequence)
         raise FencedError(
             f"consumer {self._consumer}, shard {self._shard}: other copies of it keep starting; stop all but one"
         )
@@ -224,6 +232,55 @@ class PaimonSink:
             head = self._ledger.committer.manager.get_latest_snapshot()
             self._half_committed = self._recovery.half_committed(head, self._curated.standing, self._ledger.standing)
 
+    def _take_down(self) -> None:
+        """Retire what was taken down and is not yet, and let nothing of it come again."""
+        self._tombstones, left = self._takedowns.of_shard(self._consumer, str(self._shard))
+        for takedown in left:
+            newest = generation_of(self._source, self._raw_name) or 1
+            # Clips of rows that an older table of this name had may stand as well.
+            sources = [source_of_generation(self._raw_name, number) for number in range(1, newest + 1)]
+            counts = [self._retire(takedown, source) for source in sources]
+            ledger_head, curated_head = self._heads()
+            self._takedowns.note(
+                Obeyed(
+                    takedown.takedown_id,
+                    self._consumer,
+                    str(self._shard),
+                    sum(num_rows for num_rows, _ in counts),
+                    sum(num_clips for _, num_clips in counts),
+                    0 if ledger_head is None else int(ledger_head.id),
+                    0 if curated_head is None else int(curated_head.id),
+                    datetime.now(UTC),
+                )
+            )
+
+    def _retire(self, takedown: Takedown, source: str) -> tuple[int, int]:
+        """Retire rows of ``source`` and return how many, and how many clips of them stood."""
+        ledger_head, curated_head = self._heads()
+        with store_errors("ledger and curated tables"):
+            matches = matching(self._ledger.table, ledger_head, takedown, self._consumer, source, self._shard)
+            row_ids = [match.video.row_id for match in matches]
+            clips = clip_row_ids(self._curated.table, curated_head, self._consumer, source, row_ids)
+        runs = retirements(matches, datetime.now(UTC))
+        if runs or clips:
+            pending = _Pending(self._curated.position, max(self._ledger.sequence, self._curated.sequence) + 1)
+            rows = ledger_rows(runs, self._lineage(pending), self._watermark(self._curated.position))
+            self._commit_side(self._ledger, pending, self._ledger.standing, rows)
+            nothing = curated_rows([], self._lineage(pending))
+            self._commit_side(self._curated, pending, self._curated.standing, nothing, retired=row_ids, source=source)
+            self._read_half_committed()
+        return len(row_ids), len(clips)
+
+    def _heads(self) -> tuple[Any | None, Any | None]:
+        with store_errors("ledger and curated tables"):
+            return (
+                self._ledger.committer.manager.get_latest_snapshot(),
+                self._curated.committer.manager.get_latest_snapshot(),
+            )
+
+    def _watermark(self, position: Position) -> int | None:
+        return position.watermark if self._has_gaps else None
+
     def commit(self, batch: CommitBatch) -> CommitReceipt:
         """Write ledger rows, then clips and position; returns only when both are published.
 
@@ -235,6 +292,8 @@ class PaimonSink:
         self._resolve(self._ledger)
         self._resolve(self._curated)
         self._check(batch)
+        staged = [reference for video in batch.videos for reference in video.outcome.staged]
+        batch = replace(batch, videos=tuple(map(self._tombstones.respected, batch.videos)))
         self._mark = batch.mark or self._mark
         pending = self._pending
         if pending is None or pending.position != batch.position:
@@ -246,7 +305,7 @@ class PaimonSink:
         if self._curated.sequence < pending.sequence:
             self._commit_curated(batch, pending)
         self._pending = None
-        self._staging.discard(staged for video in batch.videos for staged in video.outcome.staged)
+        self._staging.discard(staged)
         self._on_committed(batch.position)
         return CommitReceipt(
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
@@ -268,10 +327,8 @@ class PaimonSink:
             position=standing.position.union(batch.position.ranges()),
             replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
         )
-        watermark = batch.position.watermark if self._has_gaps else None
+        watermark = self._watermark(batch.position)
         self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
-        if self._versions is not None:
-            self._versions.add(_keys(batch.videos))
         for video, run in rows:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
@@ -294,7 +351,7 @@ class PaimonSink:
 
     def _commit_curated(self, batch: CommitBatch, pending: _Pending) -> None:
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
-        versions = self._versions_for(videos)
+        versions = self._versions_with(batch.videos)
         if versions is not None:
             superseded = versions.superseded(key for key, _ in _keys(videos))
             videos = [video for video in videos if video.video.row_id not in superseded]
@@ -307,24 +364,37 @@ class PaimonSink:
         for video in batch.videos:
             self._half_committed.pop(video.video.row_id, None)
 
-    def _versions_for(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
-        """Return the versions in the ledger, these videos' included; None where nothing has a key."""
-        if self._versions is None and _keys(videos):
+    def _versions_with(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
+        """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
+
+        They are noted here, where the ledger is known to hold them, and not where it was written: an answer that was
+        lost must not make a difference.
+        """
+        keys = _keys(videos)
+        if self._versions is None and keys:
             with store_errors("ledger"):
                 head = self._ledger.committer.manager.get_latest_snapshot()
                 index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
             self._versions = VersionIndex(index)
+        if self._versions is not None:
+            self._versions.add(keys)
         return self._versions
 
     def _commit_side(
-        self, side: _Side, pending: _Pending, after: Standing, rows: pa.Table, retired: Collection[int] = ()
+        self,
+        side: _Side,
+        pending: _Pending,
+        after: Standing,
+        rows: pa.Table,
+        retired: Collection[int] = (),
+        source: str | None = None,
     ) -> None:
         with store_errors(f"{side.role} table"):
             self._on_step(f"before_{side.role}_write")
             messages = side.committer.write(rows, pending.sequence)
             if retired:
                 head = side.committer.manager.get_latest_snapshot()
-                standing = clip_row_ids(side.table, head, self._consumer, self._source, retired)
+                standing = clip_row_ids(side.table, head, self._consumer, source or self._source, retired)
                 messages += side.committer.delete(standing, pending.sequence)
             self._on_step(f"after_{side.role}_write")
         self._publish(side, messages, pending.sequence, after, step=f"after_{side.role}_publish")
@@ -356,6 +426,7 @@ class PaimonSink:
             own = side.fence.own
             if own is None or (own.epoch, own.sequence, own.position) != (self._epoch, sequence, after.position):
                 raise StoreUnavailableError(f"{side.role} table: the commit failed: {error}") from error
+        side.fence.published = sequence
         side.standing = standing_of(marker, self._shard)
 
     def _resolve(self, side: _Side) -> None:
@@ -368,6 +439,7 @@ class PaimonSink:
             side.fence.check(manager, manager.get_latest_snapshot())
         own = side.fence.own
         if own is not None:
+            side.fence.published = own.sequence
             side.standing = standing_of(own, self._shard)
         self._read_half_committed()
         side.is_uncertain = False

@@ -9,8 +9,10 @@ import pyarrow as pa
 from pypaimon.schema.data_types import PyarrowFieldParser
 
 from consumers.paimon.commit.fence import CheckedSnapshots
+from consumers.paimon.commit.markers import newest_as_of
 from consumers.paimon.commit.merging import MergingManifestLists
 from consumers.paimon.commit.publish import snapshot_commit_for
+from schemas.tables import PROPERTY_CONSUMER, PROPERTY_NEWEST
 
 _OPTIONS = {
     # pypaimon would otherwise try for a quarter of an hour, deaf to a stop, before it says that the store is down.
@@ -40,7 +42,9 @@ class TableCommitter:
         self._schema: pa.Schema = PyarrowFieldParser.from_paimon_schema(table.fields)
         self._table = table.copy(_OPTIONS)
         self._commit_user = commit_user
-        self._snapshots = CheckedSnapshots(self.manager, check)
+        self._check = check
+        self._properties: dict[str, str] = {}
+        self._snapshots = CheckedSnapshots(self.manager, self._before_attempt)
         self._commit = self._builder().new_commit()
         self._commit.file_store_commit.snapshot_manager = self._snapshots
         self._manifests = MergingManifestLists(table)
@@ -89,7 +93,35 @@ class TableCommitter:
                 outcome has to be read from the table.
         """
         self._manifests.begin()
-        self._commit.commit(messages, identifier, snapshot_properties=dict(properties))
+        self._properties = dict(properties)
+        self._commit.commit(messages, identifier, snapshot_properties=self._properties)
+
+    def replace(self, entries: Sequence[Any], identifier: int, properties: Mapping[str, str]) -> None:
+        """Make one COMPACT snapshot of manifest entries that take data files out and add others with the same rows.
+
+        Another writer's commit in between costs a further attempt on top of it.
+
+        Raises:
+            Exception: one of the files is no longer there (nothing is published), whatever the check raised, or a fault
+                of the store, after which the outcome has to be read from the table.
+        """
+        self._manifests.begin()
+        commit = self._commit.file_store_commit
+        commit.conflict_detection.fixed_bucket_commit_check = None
+        commit.conflict_detection._row_id_check_from_snapshot = None
+        commit._try_commit(
+            commit_kind="COMPACT",
+            commit_identifier=identifier,
+            commit_entries_plan=lambda latest: list(entries),
+            detect_conflicts=True,
+            snapshot_properties=dict(properties),
+        )
+
+    def _before_attempt(self, manager: Any, latest: Any | None) -> None:
+        self._check(manager, latest)
+        if PROPERTY_CONSUMER in self._properties:
+            # pypaimon copies the properties at each attempt, so each says what holds as of what it is made on.
+            self._properties[PROPERTY_NEWEST] = newest_as_of(manager, latest).to_json()
 
     def close(self) -> None:
         """Release resources; commits nothing."""

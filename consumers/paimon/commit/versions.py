@@ -19,32 +19,53 @@ from consumers.paimon.scan import ROW_ID, stream
 
 # Row ids in one filter; more are asked for in several scans.
 _MAX_IN_FILTER = 500
+_MOST_RECENT = 16_384
 
 
 class VersionIndex:
-    """The offsets of every key in the ledger: 24 bytes for each ledger row that was there at first.
+    """The offsets of every key in the ledger: 24 bytes for each row, beside up to 16,384 recent ones at some 400.
 
     Args:
         index: the ledger's rows.
+        most_recent: so many rows at most wait to be sorted in.
     """
 
-    def __init__(self, index: LedgerIndex) -> None:
+    def __init__(self, index: LedgerIndex, most_recent: int = _MOST_RECENT) -> None:
+        self._most_recent = most_recent
         has_key = index.keys != b""
         order = np.argsort(index.keys[has_key], kind="stable")
         self._keys: NDArray[np.bytes_] = index.keys[has_key][order]
         self._offsets: NDArray[np.int64] = index.row_ids[has_key][order]
-        self._added: defaultdict[bytes, set[int]] = defaultdict(set)
+        self._recent: defaultdict[bytes, set[int]] = defaultdict(set)
+        self._num_recent = 0
+
+    def __len__(self) -> int:
+        return len(self._keys) + self._num_recent
 
     def add(self, rows: Iterable[tuple[str, int]]) -> None:
-        """Note rows, as key and offset, that have come into the ledger since; again changes nothing."""
+        """Note rows, as key and offset, that are in the ledger; again changes nothing."""
         for key, offset in rows:
-            self._added[_digest(key)].add(offset)
+            if offset in self.offsets(key):
+                continue
+            self._recent[_digest(key)].add(offset)
+            self._num_recent += 1
+            if self._num_recent >= self._most_recent:
+                self._merge()
+
+    def _merge(self) -> None:
+        pairs = sorted((digest, offset) for digest, offsets in self._recent.items() for offset in offsets)
+        keys = np.array([digest for digest, _ in pairs], dtype=self._keys.dtype)
+        places = np.searchsorted(self._keys, keys)
+        self._keys = np.insert(self._keys, places, keys)
+        self._offsets = np.insert(self._offsets, places, [offset for _, offset in pairs])
+        self._recent.clear()
+        self._num_recent = 0
 
     def offsets(self, key: str) -> set[int]:
         """Return the offsets of every row of ``key``."""
         digest = _digest(key)
         first, last = (int(np.searchsorted(self._keys, np.bytes_(digest), side=side)) for side in ("left", "right"))
-        return {*self._offsets[first:last].tolist(), *self._added.get(digest, ())}
+        return {*self._offsets[first:last].tolist(), *self._recent.get(digest, ())}
 
     def newest(self, key: str) -> int | None:
         """Return the offset that holds for ``key``, None where the ledger does not know it."""

@@ -19,7 +19,9 @@ from pypaimon.common.options import Options
 
 from consumers.errors import ConfigurationError, SluiceError
 from consumers.media.allow_list import file_uri, local_path
+from consumers.paimon.stores.pinned import s3_version, status_version
 from consumers.paimon.stores.s3 import S3Location, explain, is_s3, list_pages, open_s3
+from schemas.object_version import ObjectVersion
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -162,7 +164,7 @@ def file_info(path: Path) -> ObjectInfo:
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
     landed_at = datetime.fromtimestamp(stat.st_mtime_ns // 1000 / 1e6, UTC)
-    return ObjectInfo(file_uri(path), stat.st_size, f"{stat.st_size}-{stat.st_mtime_ns}", landed_at)
+    return ObjectInfo(file_uri(path), stat.st_size, ObjectVersion.of_file(stat).etag, landed_at)
 
 
 def _remote(item: str, options: Mapping[str, str]) -> Iterator[ObjectInfo]:
@@ -188,8 +190,9 @@ def _on_s3(location: S3Location) -> Iterator[ObjectInfo]:
 
 def s3_info(location: S3Location, meta: ObjectMeta) -> ObjectInfo:
     """Return what a listing says of one object of S3."""
-    etag = (meta["e_tag"] or f"{meta['size']}-{meta['last_modified'].isoformat()}").strip('"')
-    return ObjectInfo(location.uri(meta["path"]), meta["size"], etag, meta["last_modified"].astimezone(UTC))
+    version = s3_version(meta)
+    landed_at = meta["last_modified"].astimezone(UTC)
+    return ObjectInfo(location.uri(meta["path"]), version.size_bytes, version.etag, landed_at)
 
 
 def walk(item: str, options: Mapping[str, str]) -> Iterator[ObjectInfo]:
@@ -224,7 +227,8 @@ def is_media(name: str) -> bool:
 
 def _remote_info(uri: str, status: Any) -> ObjectInfo:
     landed_at = status.mtime.astimezone(UTC)
-    return ObjectInfo(uri, status.size, f"{status.size}-{status.mtime_ns}", landed_at)
+    version = status_version(status)
+    return ObjectInfo(uri, version.size_bytes, version.etag, landed_at)
 
 
 def _natural(text: str) -> list[tuple[bool, int, str]]:

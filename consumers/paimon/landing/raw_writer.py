@@ -24,6 +24,10 @@ from schemas.records import WHOLE_OBJECT
 from schemas.tables import RAW
 
 _ROWS_PER_READ = 65_536
+# Deletions commit snapshots of this kind.
+_OVERWRITE = "OVERWRITE"
+# More snapshots than that are not looked at one by one; the table is read instead.
+_MOST_SNAPSHOTS = 5000
 _Key = tuple[str, str | None]
 
 
@@ -91,8 +95,9 @@ def register(
 class Registrar:
     """Registers again and again: reads the whole table once, and after that only rows that are new.
 
-    Keeps 16 bytes for each row of the table in memory. Not thread-safe; several in other threads and processes may
-    work on the same table, and together add no row twice.
+    Keeps 16 bytes for each row of the table, in memory up to two million of them and on disk beyond. Where rows were
+    taken out, or snapshots in between have expired unseen, the table is read anew. Not thread-safe; several in other
+    threads and processes may work on the same table, and together add no row twice.
 
     Args:
         config: the catalog.
@@ -115,6 +120,9 @@ class Registrar:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
+        if self._writer.is_rewritten():
+            self._known = DigestSet()
+            self._writer.forget()
         self._known.add(_text(key) for key in self._writer.unread_keys())
 
     def knows(self, item: ObjectInfo) -> bool:
@@ -162,6 +170,27 @@ class _RawWriter:
         self._known_id = 0
         self._num_known_rows = 0
         self._identifier = 0
+
+    def is_rewritten(self) -> bool:
+        """Return whether rows that were read may be gone: since then something was overwritten, rolled back or expired.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        with store_errors(self._name):
+            latest = self._manager.get_latest_snapshot()
+            if latest is None or latest.id < self._known_id:
+                return self._known_id > 0
+            if self._known_id == 0:
+                return False
+            if latest.id - self._known_id > _MOST_SNAPSHOTS:
+                return True
+            between = (read_snapshot(self._manager, each) for each in range(self._known_id + 1, latest.id + 1))
+            return any(each is None or each.commit_kind == _OVERWRITE for each in between)
+
+    def forget(self) -> None:
+        """Take the whole table as unread."""
+        self._known_id = self._num_known_rows = 0
 
     def unread_keys(self) -> Iterator[_Key]:
         """Yield what the latest snapshot holds beyond what was read or appended before."""

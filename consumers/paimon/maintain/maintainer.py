@@ -10,12 +10,16 @@ from typing import Any
 
 from consumers.clock import Clock
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.maintain.compaction import AppendCompaction, Compacted, KeyedCompaction
 from consumers.paimon.maintain.expiry import Expired, Expiry, Retention
 from consumers.paimon.maintain.orphans import Orphans, Swept
 from consumers.paimon.maintain.table_files import TableFiles
 from consumers.paimon.tables import TableNames
 
 logger = logging.getLogger(__name__)
+
+LEDGER_SORT = ("consumer", "source_table", "source_row_id", "run")
+"""By which the rows of a compacted ledger file are sorted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +28,14 @@ class TableReport:
 
     Attributes:
         table: its full name.
+        compacted: small data files that became fewer.
         expired: snapshots and what went with them.
         orphans: files that nothing referred to.
         left_alone: why nothing was done, None where it was.
     """
 
     table: str
+    compacted: Compacted = field(default_factory=Compacted)
     expired: Expired = field(default_factory=Expired)
     orphans: Swept = field(default_factory=Swept)
     left_alone: str | None = None
@@ -59,13 +65,15 @@ class Maintainer:
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         catalog = open_catalog(config)
-        self._tables = [load_table(catalog, config, name) for name in (names.ledger, names.curated, names.control)]
+        self._ledger, self._curated, self._control = (
+            load_table(catalog, config, name) for name in (names.ledger, names.curated, names.control)
+        )
         self._retention = retention
         self._clock = clock
         self._is_stopped = is_stopped
 
     def run(self, *, dry: bool = False, sweep: bool = True) -> list[TableReport]:
-        """Expire and sweep up, table by table.
+        """Compact, expire and sweep up, table by table.
 
         Args:
             dry: change nothing; the reports say what would be done.
@@ -75,7 +83,7 @@ class Maintainer:
             StoreUnavailableError: the store did not answer; what was done stays done.
         """
         reports = []
-        for table in self._tables:
+        for table in (self._ledger, self._curated, self._control):
             if self._is_stopped():
                 break
             name = table.identifier.get_full_name()
@@ -87,11 +95,24 @@ class Maintainer:
         reason = left_alone(table)
         if reason is not None:
             return TableReport(name, left_alone=reason)
+        compacted = self._compact(table, dry)
+        if compacted.num_after and not dry:
+            logger.info("table %s: %d data files became %d", name, compacted.num_before, compacted.num_after)
+        if self._is_stopped():
+            return TableReport(name, compacted)
         expired = Expiry(table, self._retention).run(now, dry=dry)
         if expired.num_snapshots and not dry:
             logger.info("table %s: %d snapshots expired", name, expired.num_snapshots)
         swept = Swept() if not sweep or self._is_stopped() else Orphans(table).run(now, dry=dry)
-        return TableReport(name, expired, swept)
+        return TableReport(name, compacted, expired, swept)
+
+    def _compact(self, table: Any, dry: bool) -> Compacted:
+        if table is self._ledger:
+            return AppendCompaction(table, LEDGER_SORT).run(dry=dry)
+        if table is self._control:
+            return KeyedCompaction(table).run(dry=dry)
+        # Not the curated table: a clip's row id is its address.
+        return Compacted()
 
 
 def left_alone(table: Any) -> str | None:

@@ -1,9 +1,8 @@
-"""Is every raw row accounted for once, and does every kept clip stand in the curated table once?"""
+"""Is every raw row accounted for once, does every kept clip stand in the curated table once, and is it there at all?"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,51 +10,18 @@ from numpy.typing import NDArray
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.generation import current_source
-from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, curated_digests
+from consumers.paimon.commit.ledger_index import as_ranges, contained
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
-from consumers.paimon.scan import ROW_ID, stream
+from consumers.paimon.reading.audit_clips import AuditedClips, DeepCheck
+from consumers.paimon.reading.audit_keys import comparable, compare_keys
+from consumers.paimon.reading.audit_ledger import AuditedLedger, RawReader, compare_rows
+from consumers.paimon.reading.audit_report import AuditReport, Findings
 from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
 from consumers.paimon.tables import RawColumns, TableNames, has_row_ids
 from schemas.positions import OffsetRange, Position
 from schemas.shards import Base, Share
 
-MAX_DETAILS = 20
-
-
-@dataclass(frozen=True, slots=True)
-class AuditReport:
-    """What the audit found. All but ``details`` are counts.
-
-    Attributes:
-        rows: raw rows when the audit began.
-        ledger_rows: the consumer's ledger rows, all runs.
-        clips: the consumer's clips in the curated table.
-        pending: raw rows that the consumer's position does not cover yet; not an error.
-        missing: raw rows that the position covers and the ledger does not hold.
-        duplicated: ledger rows beyond one per source row and run.
-        unaccounted: clips that no ledger row of a latest run and a newest version claims.
-        clips_missing: clips that the ledger says were kept, and that the curated table lacks.
-        clips_duplicated: clips beyond one per clip id.
-        clips_retired: kept clips that a newer version or the deletion of their video took out again; not an error.
-        details: a bounded list of examples, one sentence each.
-    """
-
-    rows: int
-    ledger_rows: int
-    clips: int
-    pending: int
-    missing: int
-    duplicated: int
-    unaccounted: int
-    clips_missing: int
-    clips_duplicated: int
-    clips_retired: int
-    details: tuple[str, ...]
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is missing, duplicated or unaccounted for."""
-        return not (self.missing or self.duplicated or self.unaccounted or self.clips_missing or self.clips_duplicated)
+_MARKER_EXPIRED = "the consumer's marker has expired: rows without a ledger row are counted as pending"
 
 
 def audit(
@@ -65,16 +31,25 @@ def audit(
     on_progress: Callable[[str], None] | None = None,
     *,
     columns: RawColumns | None = None,
+    deep: DeepCheck | None = None,
 ) -> AuditReport:
     """Compare the raw, ledger and curated tables for ``consumer``, which may be running meanwhile.
 
     The tables are pinned in the order raw, curated, ledger: against the order in which a commit writes, so that a
     commit in between is never mistaken for a fault. Where the consumer's marker has expired (it has not run for longer
-    than snapshots are retained), rows without a ledger row count as pending, and a detail says so. Of a source that is
-    read change by change only those changes are compared that have not expired, and none of before the consumer began.
+    than snapshots are retained), rows without a ledger row count as pending, and a detail says so. A source that is
+    read change by change is compared by what stands in it as of the last snapshot that the consumer is done with.
 
-    Memory is 8 bytes per raw row (while its ranges are found), and what
-    :mod:`consumers.paimon.commit.ledger_index` says.
+    Each table is read once, in a stream. Memory is about 100 bytes per ledger row, 16 per raw row, 48 per kept clip in
+    the ledger and 32 per clip in the curated table, and with ``deep`` one clip's bytes.
+
+    Args:
+        config: the catalog.
+        names: the tables.
+        consumer: whose rows and clips.
+        on_progress: told what is read next.
+        columns: how the raw table's columns are mapped.
+        deep: look at the bytes of clips, too.
 
     Raises:
         ConfigurationError: a table is missing.
@@ -83,26 +58,53 @@ def audit(
     catalog = open_catalog(config)
     raw, curated, ledger = (load_table(catalog, config, name) for name in (names.raw, names.curated, names.ledger))
     tell = on_progress or (lambda step: None)
+    findings = Findings()
     raw_name = f"{config.database}.{names.raw}"
     with store_errors(f"audit of {raw_name}"):
         raw_head, curated_head, ledger_head = (
             table.snapshot_manager().get_latest_snapshot() for table in (raw, curated, ledger)
         )
         division, _ = read_division(curated.snapshot_manager(), consumer, curated_head, MAX_SNAPSHOTS_WALKED)
+        reader = RawReader(raw, columns or RawColumns())
         source = current_source([(ledger, ledger_head), (curated, curated_head)], consumer, raw_name)
         tell(f"reading {names.ledger}")
-        index = LedgerIndex.read(ledger, ledger_head, consumer, source)
+        told = AuditedLedger.read(ledger, ledger_head, consumer, source, reader.own_files, findings)
+        shards = () if division is None else division.shards(source)
+        done = _Done(shards) if division is not None or len(told.index.row_ids) == 0 else None
+        if done is None:
+            findings.note(_MARKER_EXPIRED)
         tell(f"reading {names.raw}")
         if has_row_ids(raw):
-            rows = Position.from_ranges(_existing(raw, raw_head))
+            num_rows, num_pending = _by_row_ids(reader, raw_head, told, done, findings)
         else:
-            changelog = ChangelogSource(config, names.raw, columns, on_expired=OnExpired.EARLIEST)
-            rows = Position.from_ranges(changelog.existing(index.row_ids.tolist(), raw_head))
+            at = comparable(raw, raw_head, None if done is None else done.watermark)
+            compared = compare_keys(reader, raw, at, told, findings)
+            num_rows, num_pending = compared.num_standing, compared.num_open
+            if done is not None:
+                changes = ChangelogSource(config, names.raw, columns, on_expired=OnExpired.EARLIEST)
+                num_pending = changes.num_rows(list(done.missing(changes.head().next_offset)))
         tell(f"reading {names.curated}")
-        found = curated_digests(curated, curated_head, consumer, source)
-    if division is None and len(index.row_ids):
-        return _compare(rows, index, found, None)
-    return _compare(rows, index, found, _Done(() if division is None else division.shards(source)))
+        clips = AuditedClips.read(curated, curated_head, consumer, source, findings, deep)
+    num_retired = _compare_clips(told, clips, done, findings)
+    _count_repeated(told, findings)
+    return AuditReport(
+        rows=num_rows,
+        ledger_rows=len(told.index.row_ids),
+        clips=len(clips.own),
+        pending=num_pending,
+        missing=findings.counts["missing"],
+        mismatched=findings.counts["mismatched"],
+        duplicated=findings.counts["duplicated"],
+        unaccounted=findings.counts["unaccounted"],
+        clips_missing=findings.counts["clips_missing"],
+        clips_duplicated=findings.counts["clips_duplicated"],
+        clips_retired=num_retired,
+        files_missing=findings.counts["files_missing"],
+        files_damaged=findings.counts["files_damaged"],
+        clips_checked=clips.num_checked,
+        clips_broken=findings.counts["clips_broken"],
+        details=findings.details(),
+    )
 
 
 class _Done:
@@ -110,6 +112,16 @@ class _Done:
 
     def __init__(self, shards: tuple[tuple[Share, Position], ...]) -> None:
         self._shards = shards
+
+    @property
+    def watermark(self) -> int:
+        """The offset below which everything is finished, of a consumer that is not divided."""
+        return min((position.watermark for _, position in self._shards), default=0)
+
+    def missing(self, end: int) -> Iterator[OffsetRange]:
+        """Yield what is not finished below ``end``, of a consumer that is not divided."""
+        position = self._shards[0][1] if self._shards else Position()
+        yield from position.missing(end)
 
     def covers(self, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return for each of ``offsets`` whether it is finished, (n,) bool."""
@@ -131,27 +143,36 @@ def _within(offsets: NDArray[np.int64], position: Position) -> NDArray[np.bool_]
     return np.asarray((index >= 0) & (offsets < ends[np.maximum(index, 0)]), dtype=np.bool_)
 
 
-def _existing(raw: Any, head: Any | None) -> Iterator[OffsetRange]:
-    for batch in stream(raw, (ROW_ID,), head):
-        yield from as_ranges(batch.column(ROW_ID).to_numpy())
-
-
-def _compare(rows: Position, index: LedgerIndex, found: NDArray[np.bytes_], done: _Done | None) -> AuditReport:
-    details: list[str] = []
+def _by_row_ids(
+    reader: RawReader, snapshot: Any | None, ledger: AuditedLedger, done: _Done | None, findings: Findings
+) -> tuple[int, int]:
+    """Compare row by row and return how many rows there are, and how many of them are pending."""
+    existing, without = compare_rows(reader, snapshot, ledger, findings)
     if done is None:
-        details.append("the consumer's marker has expired: rows without a ledger row are counted as pending")
-    ledgered = Position.from_ranges(as_ranges(index.row_ids))
-    without = _offsets(_minus(rows.ranges(), ledgered.ranges()))
-    is_missing = np.zeros(len(without), dtype=np.bool_) if done is None else done.covers(without)
-    missing = without[is_missing]
-    gaps = list(as_ranges(missing))[:MAX_DETAILS]
-    details += [f"row {gap.start} is covered by the position but not in the ledger" for gap in gaps]
+        return len(existing), len(without)
+    missing = without[done.covers(without)]
+    lacks = (
+        f"table {ledger.name}: lacks {_rows_text(part)} of {ledger.source}, which the position covers"
+        for part in as_ranges(missing)
+    )
+    findings.add("missing", lacks, len(missing))
+    return len(existing), int((~done.covers(existing)).sum())
 
+
+def _count_repeated(ledger: AuditedLedger, findings: Findings) -> None:
+    index = ledger.index
     pairs = np.stack((index.row_ids, index.runs.astype(np.int64)), axis=1)
     unique, counts = np.unique(pairs, axis=0, return_counts=True)
-    repeated = unique[counts > 1][:MAX_DETAILS]
-    details += [f"row {row_id} is in the ledger more than once for run {run}" for row_id, run in repeated.tolist()]
+    repeated = (
+        f"table {ledger.name}: has row {row_id} of {ledger.source} more than once for run {run}"
+        for row_id, run in unique[counts > 1].tolist()
+    )
+    findings.add("duplicated", repeated, int((counts - 1).sum()))
 
+
+def _compare_clips(ledger: AuditedLedger, clips: AuditedClips, done: _Done | None, findings: Findings) -> int:
+    """Hold the ledger's kept clips against the curated table, both ways; return how many are retired."""
+    index, found = ledger.index, clips.own
     # The ledger is ahead of the curated table while a commit is between the two.
     is_done = np.ones(len(index.row_ids), dtype=np.bool_) if done is None else done.covers(index.row_ids)
     is_latest = index.latest()
@@ -160,48 +181,29 @@ def _compare(rows: Position, index: LedgerIndex, found: NDArray[np.bytes_], done
     may_stand = is_latest & (index.newest_versions(is_done) | ~is_done)
     must_stand = is_latest & is_newest & is_done
     claimed = np.unique(index.clips[may_stand[index.clip_owners]])
-    lacking = np.unique(index.clips[must_stand[index.clip_owners] & ~contained(index.clips, found)])
-    details += [f"clip {_shown(digest)} was kept and is not in the curated table" for digest in lacking[:MAX_DETAILS]]
+    is_lacking = must_stand[index.clip_owners] & ~contained(index.clips, found)
+    lacking, places = np.unique(index.clips[is_lacking], return_index=True)
+    owners = index.row_ids[index.clip_owners[is_lacking][places]].tolist()
+    lacks = (
+        f"table {clips.name}: lacks clip {_shown(digest)}, which {ledger.name} keeps of row {row_id} of {ledger.source}"
+        for digest, row_id in zip(lacking, owners, strict=True)
+    )
+    findings.add("clips_missing", lacks, len(lacking))
 
     present, copies = np.unique(found, return_counts=True)
-    details += [f"clip {_shown(d)} is in the curated table more than once" for d in present[copies > 1][:MAX_DETAILS]]
+    twice = (f"table {clips.name}: has clip {_shown(digest)} more than once" for digest in present[copies > 1])
+    findings.add("clips_duplicated", twice, int((copies - 1).sum()))
+    shared = np.unique(clips.others[contained(clips.others, present)])
+    also = (f"table {clips.name}: has clip {_shown(digest)} of another consumer, too" for digest in shared)
+    findings.add("clips_duplicated", also, len(shared))
     strangers = present[~contained(present, claimed)]
-    details += [f"clip {_shown(digest)} is claimed by no ledger row" for digest in strangers[:MAX_DETAILS]]
-    return AuditReport(
-        rows=sum(map(len, rows.ranges())),
-        ledger_rows=len(index.row_ids),
-        clips=len(found),
-        pending=len(without) - len(missing),
-        missing=len(missing),
-        duplicated=int((counts - 1).sum()),
-        unaccounted=len(strangers),
-        clips_missing=len(lacking),
-        clips_duplicated=int((copies - 1).sum()),
-        clips_retired=int((is_latest & ~is_newest)[index.clip_owners].sum()),
-        details=tuple(details[:MAX_DETAILS]),
-    )
+    unclaimed = (f"table {clips.name}: has clip {_shown(d)}, which no row of {ledger.name} claims" for d in strangers)
+    findings.add("unaccounted", unclaimed, len(strangers))
+    return int((is_latest & ~is_newest)[index.clip_owners].sum())
 
 
-def _offsets(ranges: Iterable[OffsetRange]) -> NDArray[np.int64]:
-    parts = [np.arange(part.start, part.end, dtype=np.int64) for part in ranges]
-    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
-
-
-def _minus(left: Sequence[OffsetRange], right: Sequence[OffsetRange]) -> Iterator[OffsetRange]:
-    """Yield what is in ``left`` and not in ``right``; both are sorted and without overlaps, and so is the result."""
-    index = 0
-    for item in left:
-        start = item.start
-        while index < len(right) and right[index].end <= start:
-            index += 1
-        following = index
-        while following < len(right) and right[following].start < item.end:
-            if start < right[following].start:
-                yield OffsetRange(start, right[following].start)
-            start = max(start, right[following].end)
-            following += 1
-        if start < item.end:
-            yield OffsetRange(start, item.end)
+def _rows_text(part: OffsetRange) -> str:
+    return f"row {part.start}" if len(part) == 1 else f"rows {part.start} to {part.end - 1}"
 
 
 def _shown(digest: bytes) -> str:

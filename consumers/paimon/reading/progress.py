@@ -8,7 +8,7 @@ from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker
-from consumers.paimon.snapshots import read_snapshot, snapshot_time
+from consumers.paimon.snapshots import identity_of, read_snapshot, snapshot_time
 from consumers.paimon.source.changelog_source import ChangelogSource, snapshot_of
 from consumers.paimon.source.retention import RetentionRules
 from consumers.paimon.source.sources import open_source, protector
@@ -59,6 +59,7 @@ class PaimonProgress:
         self._curated_name = f"{config.database}.{names.curated}"
         self._raw_name = f"{config.database}.{names.raw}"
         self._seen_id = 0
+        self._seen: tuple[object, ...] = ()
         self._last: CommitMark | None = None
         # Where the last searches ended, as (offset, snapshot id): the next ones begin there.
         self._found: deque[tuple[int, int]] = deque(maxlen=4)
@@ -83,7 +84,7 @@ class PaimonProgress:
             latest = self._curated.get_latest_snapshot()
             if latest is None:
                 return None
-            if latest.id < self._seen_id:
+            if not self._is_after_seen(latest):
                 self._seen_id, self._last = 0, None
             walk = newest_marker(
                 self._curated, self._consumer, latest, self._seen_id, MAX_SNAPSHOTS_WALKED, self._is_own
@@ -93,8 +94,15 @@ class PaimonProgress:
                 snapshot = read_snapshot(self._curated, walk.marker.snapshot_id)
                 if snapshot is not None:
                     self._last = self._mark(walk.marker, snapshot)
-            self._seen_id = int(latest.id)
+            self._seen_id, self._seen = int(latest.id), identity_of(latest)
         return self._last
+
+    def _is_after_seen(self, latest: Any) -> bool:
+        """Return whether the table was not set back since the last look; numbers are given again after that."""
+        if self._seen_id == 0:
+            return True
+        then = latest if latest.id <= self._seen_id else read_snapshot(self._curated, self._seen_id)
+        return then is None or (latest.id >= self._seen_id and identity_of(then) == self._seen)
 
     def recent_commits(self, limit: int) -> list[CommitMark]:
         """Return the consumer's newest retained commits, newest first; looks at 1000 snapshots at most."""

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from typing import Any, BinaryIO, Protocol, cast
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlparse
 
+from obstore.exceptions import BaseError
 from pypaimon.common.file_io import FileIO
 from pypaimon.common.options import Options
 
 from consumers.errors import BadReferenceError, ObjectNotFoundError, ObjectUnavailableError
 from consumers.media.allow_list import local_path
-from consumers.paimon.stores.s3_file_io import lean
+from consumers.paimon.stores.pinned import FileOnDisk, ObjectElsewhere, ObjectOnS3, PinnedObject
+from consumers.paimon.stores.s3 import explain, is_s3, open_s3
+from consumers.ports import BlobStream
 from schemas.records import WHOLE_OBJECT, BlobReference
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 _REMOTE_SCHEMES = frozenset({"s3", "s3a", "s3n", "oss", "gs", "hdfs"})
 
@@ -42,12 +50,15 @@ class PaimonBlobOpener:
         self._options = dict(options)
         self._allow = allow
         self._file_ios: dict[tuple[str, str], Any] = {}
+        self._buckets: dict[tuple[str, str], S3Store] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_file_ios": {}}
+        return {**self.__dict__, "_file_ios": {}, "_buckets": {}}
 
-    def open(self, reference: BlobReference) -> BinaryIO:
+    def open(self, reference: BlobReference) -> BlobStream:
         """Return an unbuffered, seekable stream over exactly the referenced bytes, positioned at 0.
+
+        What it reads is of the version that is there now, or fails as :mod:`consumers.paimon.stores.pinned` says.
 
         Raises:
             UriNotAllowedError: the URI is outside the allow-list.
@@ -58,33 +69,38 @@ class PaimonBlobOpener:
         uri = reference.uri
         self._allow.check(uri)
         try:
-            stream, size = self._open_whole(uri)
+            pinned = self._pin(uri)
         except FileNotFoundError as error:
             raise ObjectNotFoundError(f"there is no object at {uri}") from error
         except OSError as error:
             raise ObjectUnavailableError(f"{uri}: {error}") from error
+        except BaseError as error:
+            raise ObjectUnavailableError(f"{uri}: {explain(error)}") from error
         try:
-            start, length = _checked_range(reference, size)
+            start, length = _checked_range(reference, pinned.version.size_bytes)
         except BadReferenceError:
-            stream.close()
+            pinned.close()
             raise
-        return cast(BinaryIO, _RangeStream(stream, start, length, uri))
+        return _RangeStream(pinned, start, length, uri)
 
-    def _open_whole(self, uri: str) -> tuple[Any, int]:
+    def _pin(self, uri: str) -> PinnedObject:
         path = local_path(uri)
         if path is not None:
             if path.exists() and not path.is_file():
                 raise BadReferenceError(f"{uri} is not a file")
-            stream = path.open("rb", buffering=0)
-            return stream, stream.seek(0, io.SEEK_END)
+            return FileOnDisk(path)
         parsed = urlparse(uri)
         if parsed.scheme not in _REMOTE_SCHEMES:
             raise BadReferenceError(f"{uri}: objects at {parsed.scheme}:// cannot be read by range")
-        key = (parsed.scheme, parsed.netloc)
-        if key not in self._file_ios:
-            self._file_ios[key] = lean(FileIO.get(uri, Options(self._options)))
-        remote = self._file_ios[key].new_input_stream(uri)
-        return remote, remote.seek(0, io.SEEK_END)
+        place = (parsed.scheme, parsed.netloc)
+        if is_s3(uri):
+            if place not in self._buckets:
+                self._buckets[place] = open_s3(f"{parsed.scheme}://{parsed.netloc}", self._options).store
+            # As pypaimon reads keys.
+            return ObjectOnS3(self._buckets[place], re.sub("/+", "/", parsed.path).lstrip("/"), uri)
+        if place not in self._file_ios:
+            self._file_ios[place] = FileIO.get(uri, Options(self._options))
+        return ObjectElsewhere(self._file_ios[place], uri)
 
 
 def _checked_range(reference: BlobReference, size: int) -> tuple[int, int]:
@@ -97,15 +113,17 @@ def _checked_range(reference: BlobReference, size: int) -> tuple[int, int]:
     return start, length
 
 
-class _RangeStream(io.RawIOBase):
-    """A window on a seekable stream. Owns and closes it."""
+class _RangeStream(BlobStream):
+    """A window on a pinned object. Owns and closes it."""
 
-    def __init__(self, stream: Any, start: int, length: int, uri: str) -> None:
-        self._stream = stream
+    def __init__(self, pinned: PinnedObject, start: int, length: int, uri: str) -> None:
+        self._pinned = pinned
         self._start = start
         self._length = length
         self._uri = uri
         self._position = 0
+        self.version = pinned.version
+        self.is_whole = (start, length) == (0, pinned.version.size_bytes)
 
     def readable(self) -> bool:
         return True
@@ -128,16 +146,24 @@ class _RangeStream(io.RawIOBase):
         wanted = min(len(view), max(0, self._length - self._position))
         if wanted == 0:
             return 0
-        try:
-            self._stream.seek(self._start + self._position)
-            data = self._stream.read(wanted)
-        except OSError as error:
-            raise ObjectUnavailableError(f"{self._uri}: {error}") from error
+        with self._store_errors():
+            data = self._pinned.read(self._start + self._position, wanted)
         view[: len(data)] = data
         self._position += len(data)
         return len(data)
 
+    def check_unchanged(self) -> None:
+        with self._store_errors():
+            self._pinned.check_unchanged()
+
+    @contextmanager
+    def _store_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ObjectUnavailableError(f"{self._uri}: {error}") from error
+
     def close(self) -> None:
         if not self.closed:
-            self._stream.close()
+            self._pinned.close()
         super().close()

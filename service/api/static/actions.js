@@ -61,7 +61,7 @@
       verdict.className = said.is_clean ? "notice good" : "notice bad";
       verdict.textContent = said.is_clean
         ? `Every row is accounted for once: ${said.rows} rows, ${said.ledger_rows} in the ledger, ${said.clips} clips, ${said.pending} waiting.`
-        : `${said.missing} rows missing, ${said.duplicated} twice, ${said.clips_missing} clips missing, ${said.clips_duplicated} twice.`;
+        : `${said.missing} rows missing, ${said.mismatched} told wrongly, ${said.duplicated} twice; ${said.clips_missing} clips missing, ${said.clips_duplicated} twice, ${said.unaccounted} unaccounted, ${said.clips_broken} broken; ${said.files_missing} files missing, ${said.files_damaged} of another size.`;
       const list = document.createElement("ul");
       for (const detail of said.details) list.append(Object.assign(document.createElement("li"), { textContent: detail }));
       place.replaceChildren(verdict, list);

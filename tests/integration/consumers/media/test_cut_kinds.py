@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from benchmarks.media import curate, judged
-from consumers.media.cut import FRAMES_SHARING_TIME
 from consumers.media.samples import Shot, write_video
 from schemas.records import ClipCheck, CutMethod, VideoOutcome
 from tests.support.clips import decode_clip
@@ -157,7 +156,7 @@ def test_frames_that_share_a_time_are_encoded_and_counted(tmp_path: Path) -> Non
                 packet.pts = packet.dts = (packet.pts or 0) - 40
             target.mux(packet)
     outcome = clean(path)
-    counted = [score.value for score in outcome.clips[0].scores if score.name == FRAMES_SHARING_TIME]
+    counted = [score.value for score in outcome.clips[0].scores if score.name == "frames_sharing_time"]
     assert counted == [1.0]
 
 

@@ -13,7 +13,7 @@ from scenedetect import ContentDetector, detect
 from benchmarks import media
 from benchmarks.media_truth import pictures
 from consumers.media.samples import Shot, write_video
-from schemas.records import VideoOutcome, VideoStatus
+from schemas.records import Stage, VideoOutcome, VideoStatus
 from tests.support.clips import decode_clip
 from tests.support.odd_media import (
     MIRRORED,
@@ -28,6 +28,7 @@ from tests.support.odd_media import (
     with_matrix,
 )
 from tests.support.passes import run_pass
+from tests.support.videos import FAULTS, requires_faults
 
 
 def judged_clean(path: Path) -> VideoOutcome:
@@ -186,3 +187,28 @@ def test_times_never_step_back_within_a_clip(tmp_path: Path) -> None:
     for index in range(len(outcome.clips)):
         times_s = decode_clip(clip_bytes(outcome, index)).times_s
         assert all(later > earlier for earlier, later in pairwise(times_s))
+
+
+def test_frames_that_share_a_time_are_counted_in_the_clips_record(tmp_path: Path) -> None:
+    stamps = [533 * (k if k < 30 else k - 1) for k in range(48)]
+    path = write_video(tmp_path / "v.mkv", [Shot(2, seed=1)], **SMALL, timestamps=stamps, options={"bf": "0"})
+    (clip,) = media.curate(path).clips
+    notes = {score.name: score.value for score in clip.scores if score.stage is Stage.DECODE}
+    assert notes == {"frames_sharing_time": 1}
+
+
+def test_an_assumed_colour_matrix_is_recorded(tmp_path: Path) -> None:
+    hd = write_video(tmp_path / "hd.mp4", [Shot(0.2, seed=1)], width=1280, height=720)
+    sd = write_video(tmp_path / "sd.mp4", [Shot(0.2, seed=1)], **SMALL)
+    notes = [[(n.name, n.value, n.method) for n in run_pass(path)[0][0].notes()] for path in (hd, sd)]
+    assert notes == [[("colour_matrix", 1.0, "untagged_hd_as_bt709")], []]
+
+
+@requires_faults
+@pytest.mark.parametrize(
+    "name",
+    ["hd_rot90.mp4", "nk_hflip.mp4", "starts_at_10s.webm", "still_end.avi", "x264rgb.mp4", "zero_matrix.mp4"],
+)
+def test_a_file_that_was_read_wrongly_is_read_right(name: str) -> None:
+    assert FAULTS is not None
+    judged_clean(FAULTS / name)

@@ -8,12 +8,13 @@ from typing import BinaryIO
 import pytest
 
 from consumers.clock import SystemClock
-from consumers.errors import ObjectNotFoundError
 from consumers.media.reader import WINDOW_BYTES
 from consumers.media.samples import Shot, write_samples, write_video
+from consumers.ports import BlobStream
 from consumers.stages.base import ClipEvidence, StageResult
 from consumers.stages.curate import Planner, VideoCurator
 from consumers.stages.pipeline import StagePlan, plan_stages
+from consumers.testing.blobs import LocalFiles
 from schemas.profile import Limits, NsfwParams, Profile
 from schemas.records import (
     BlobReference,
@@ -39,10 +40,10 @@ class Files:
         self.wrap = wrap
         self.opened: list[BinaryIO] = []
 
-    def open(self, reference: BlobReference) -> BinaryIO:
-        path = Path(reference.uri)
-        if not path.exists():
-            raise ObjectNotFoundError(f"there is no object at {reference.uri}")
+    def open(self, reference: BlobReference) -> BlobStream:
+        return LocalFiles(self._wrapped).open(reference)
+
+    def _wrapped(self, path: Path) -> BinaryIO:
         self.opened.append(self.wrap(path.read_bytes()))
         return self.opened[-1]
 

@@ -1,9 +1,7 @@
 """Videos decoded as with NVDEC come out as on the CPU, and what is not for it is decoded there, from the beginning."""
 
-import io
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
@@ -14,6 +12,7 @@ from consumers.media.samples import Shot, write_video
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import ON_CPU, DecoderChoice, choose
 from consumers.stages.decoder_probe import HardwareDecoder
+from consumers.testing.blobs import LocalFiles
 from schemas.profile import ClipOutputParams, Limits, NsfwParams, Profile
 from schemas.records import BlobReference, RawVideo, Stage, VideoOutcome, VideoTask
 from tests.support.near_gpu import FailingDecoder, NearGpu, NearGpuDecoder
@@ -23,14 +22,9 @@ PROFILE = Profile(nsfw=NsfwParams(unscored="pass"), clips=ClipOutputParams(mode=
 SHOTS = (Shot(1, seed=1), Shot(1, seed=2))
 
 
-class Files:
-    def open(self, reference: BlobReference) -> BinaryIO:
-        return io.BytesIO(Path(reference.uri).read_bytes())
-
-
 def curate(path: Path, choice: DecoderChoice = ON_CPU) -> VideoOutcome:
     row = RawVideo(7, 1, datetime(2026, 1, 1, tzinfo=UTC), "db.raw", "v7", BlobReference(str(path)))
-    curator = VideoCurator(Files(), PROFILE, Limits(), SystemClock(), choose_decoder=lambda: choice)
+    curator = VideoCurator(LocalFiles(), PROFILE, Limits(), SystemClock(), choose_decoder=lambda: choice)
     return curator.process(VideoTask(row, 1, 120))
 
 

@@ -180,7 +180,8 @@ def test_second_copy_and_a_port_that_is_taken_are_refused_in_one_clear_line(star
     port = service.client.base_url.port
     for further, message in (
         ((), f"consumer films: process {service.process.pid} on "),
-        (("--consumer", "others"), f"cannot listen on 127.0.0.1:{port}"),
+        (("--consumer", "others"), "table sluice.curated_clips holds the clips of sluice.raw_videos by consumer films"),
+        (("--consumer", "others", "--second-consumer"), f"cannot listen on 127.0.0.1:{port}"),
     ):
         second = subprocess.run(
             [SLUICE, "run", "--pool", "inline", "--port", str(port), *further],

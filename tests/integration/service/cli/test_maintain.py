@@ -41,10 +41,12 @@ def test_dry_run_then_run(config: CatalogConfig, tmp_path: Path) -> None:
     ledger = next(each for each in would["tables"] if each["table"].endswith(NAMES.ledger))
     assert would["dry_run"] is True
     assert ledger["expired"]["num_snapshots"] == 31
+    assert ledger["compacted"]["num_before"] == 130
     assert len(table(config, NAMES.ledger).snapshot_manager().list_snapshots()) == 131
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0
-    assert f"db.{NAMES.ledger}: 31 snapshots with" in result.output
+    # A compaction is a snapshot, too.
+    assert f"db.{NAMES.ledger}: 130 data files became 1; 32 snapshots with" in result.output
     assert len(table(config, NAMES.ledger).snapshot_manager().list_snapshots()) == 100
     assert len(ledger_counts(config)) == 130
 

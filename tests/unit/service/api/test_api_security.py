@@ -52,6 +52,8 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("POST", f"{V1}/consumers/{{consumer_id}}/dead-letters/replay"): Role.OPERATE,
     ("GET", f"{V1}/consumers/{{consumer_id}}/rejected"): Role.READ,
     ("GET", f"{V1}/consumers/{{consumer_id}}/audit"): Role.OPERATE,
+    ("POST", f"{V1}/consumers/{{consumer_id}}/takedowns"): Role.ADMIN,
+    ("GET", f"{V1}/consumers/{{consumer_id}}/takedowns"): Role.READ,
     ("POST", f"{V1}/videos"): Role.OPERATE,
     ("GET", f"{V1}/videos/{{row_id}}"): Role.READ,
     ("GET", f"{V1}/clips"): Role.READ,
@@ -70,6 +72,7 @@ ROUTES: dict[tuple[str, str], Role | None] = {
 BODIES: dict[str, Any] = {
     f"{V1}/consumers/{{consumer_id}}/position": {"offset": 1},
     f"{V1}/consumers/{{consumer_id}}/dead-letters/replay": {"stage": "decode"},
+    f"{V1}/consumers/{{consumer_id}}/takedowns": {"kind": "video_id", "value": "v1"},
     f"{V1}/videos": {"uris": ["file:///videos/a.mp4"]},
     f"{V1}/session": {"token": TOKENS[Role.READ]},
 }
@@ -385,7 +388,7 @@ async def test_wrong_method_is_a_problem_that_says_which_are_right(anybody: http
 async def test_error_inside_tells_the_log_and_not_the_caller(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken() -> None:
+    def broken(num_decoded: int) -> None:
         raise RuntimeError("password=hunter2")
 
     service.library.audit = broken  # type: ignore[method-assign, assignment]

@@ -129,6 +129,9 @@ async def test_replay_by_one_shard_leaves_the_rows_of_others_and_says_how_many()
 async def test_audit_says_what_it_found_and_that_another_is_under_way(service: Service) -> None:
     async with service.client(Role.OPERATE) as client:
         assert (await client.get("/api/v1/consumers/films/audit")).json()["is_clean"] is True
+        deep = await client.get("/api/v1/consumers/films/audit", params={"num_decoded": 7})
+        assert (deep.json()["clips_checked"], deep.json()["files_missing"]) == (7, 0)
+        assert (await client.get("/api/v1/consumers/films/audit", params={"num_decoded": -1})).status_code == 422
         service.library.is_auditing = True
         assert (await client.get("/api/v1/consumers/films/audit")).status_code == 409
 

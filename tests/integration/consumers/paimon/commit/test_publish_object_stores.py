@@ -31,6 +31,10 @@ from tests.support.warehouse import NAMES, make_warehouse, table
 _buckets = itertools.count()
 
 
+def _unasked(snapshot: Any, following: Any) -> bool:
+    raise AssertionError("the names alone tell")
+
+
 def _snapshot(snapshot_id: int, user: str = "me") -> Snapshot:
     return Snapshot(3, snapshot_id, 0, "base", "delta", 0, 0, user, snapshot_id, "APPEND", 1_700_000_000_000)
 
@@ -64,8 +68,8 @@ def _only_publish(fault: Fault, times: int = 1) -> Any:
 
 
 def test_second_writer_of_a_snapshot_on_s3_is_told_so_and_overwrites_nothing(folder: S3Folder) -> None:
-    assert NoClobberSnapshotCommit(folder).commit(None, _snapshot(1, "first"), [])
-    assert not NoClobberSnapshotCommit(folder).commit(None, _snapshot(1, "second"), [])
+    assert NoClobberSnapshotCommit(folder, _unasked).commit(None, _snapshot(1, "first"), [])
+    assert not NoClobberSnapshotCommit(folder, _unasked).commit(None, _snapshot(1, "second"), [])
     assert b'"first"' in (folder.read("snapshot-1") or b"")
     assert sorted(folder.names()) == ["LATEST", "snapshot-1"]
 
@@ -75,7 +79,7 @@ def test_commit_whose_answer_is_lost_is_found_to_have_succeeded(
     store: FaultyStore, folder: S3Folder, fault: Fault
 ) -> None:
     store.plan = _only_publish(fault, times=10)
-    assert NoClobberSnapshotCommit(folder).commit(None, _snapshot(1), [])
+    assert NoClobberSnapshotCommit(folder, _unasked).commit(None, _snapshot(1), [])
     assert store.counts[fault] >= 1
 
 
@@ -83,21 +87,21 @@ def test_commit_whose_answer_is_lost_is_found_to_have_succeeded(
 def test_commit_that_lost_the_race_and_its_answer_is_found_to_have_failed(
     store: FaultyStore, folder: S3Folder, fault: Fault
 ) -> None:
-    assert NoClobberSnapshotCommit(folder).commit(None, _snapshot(1, "first"), [])
+    assert NoClobberSnapshotCommit(folder, _unasked).commit(None, _snapshot(1, "first"), [])
     store.plan = _only_publish(fault, times=10)
-    assert not NoClobberSnapshotCommit(folder).commit(None, _snapshot(1, "second"), [])
+    assert not NoClobberSnapshotCommit(folder, _unasked).commit(None, _snapshot(1, "second"), [])
 
 
 def test_store_that_stays_away_leaves_the_outcome_open(store: FaultyStore, folder: S3Folder) -> None:
     store.plan = _only_publish(Fault.REFUSE, times=100)
     with pytest.raises(Exception, match="Generic S3 error"):
-        NoClobberSnapshotCommit(folder).commit(None, _snapshot(1), [])
+        NoClobberSnapshotCommit(folder, _unasked).commit(None, _snapshot(1), [])
     store.plan = no_faults
     assert folder.read("snapshot-1") is None
 
 
 def test_snapshot_whose_base_has_expired_is_not_published_on_s3(folder: S3Folder) -> None:
-    commit = NoClobberSnapshotCommit(folder)
+    commit = NoClobberSnapshotCommit(folder, _unasked)
     for snapshot_id in (1, 2, 3):
         assert commit.commit("uuid", _snapshot(snapshot_id), [])
     for snapshot_id in (1, 2):

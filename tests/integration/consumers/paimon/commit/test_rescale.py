@@ -119,7 +119,7 @@ def test_shards_change_1_to_3_to_2_while_they_run_and_every_row_stands_once(conf
     assert Rescaler(config, NAMES, "main").rescale(3).watermark == 3
     with pytest.raises(FencedError, match="divided into 3 shards"):
         whole.commit(3)
-    append_raw(config, (f"w{n}" for n in range(10)))
+    append_raw(config, (f"v{20 + n}" for n in range(10)))
     parts = [Part(config, f"{index}/3") for index in range(3)]
     assert parts[0].left() == [3, 6, 12, 15, 18, 21, 24, 27]
     parts[0].commit(27, 6)

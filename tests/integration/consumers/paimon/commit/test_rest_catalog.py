@@ -58,7 +58,7 @@ def _clean(config: CatalogConfig, num_rows: int) -> None:
 
 
 def test_process_killed_between_the_tables_is_continued_by_the_next(config: CatalogConfig) -> None:
-    append_raw(config, "abc")
+    append_raw(config, (f"v{n}" for n in range(3)))
     options = json.dumps(dict(config.options))
     command = [
         sys.executable,
@@ -80,7 +80,7 @@ def test_process_killed_between_the_tables_is_continued_by_the_next(config: Cata
 
 
 def test_older_copy_is_fenced_and_an_empty_commit_keeps_the_position(config: CatalogConfig) -> None:
-    append_raw(config, "abcd")
+    append_raw(config, (f"v{n}" for n in range(4)))
     older, newer = _sink(config), _sink(config)
     older.open()
     older.commit(batch(Position(), [0, 1]))
@@ -98,7 +98,7 @@ def test_older_copy_is_fenced_and_an_empty_commit_keeps_the_position(config: Cat
 def test_commit_whose_answer_is_lost_is_done_once(
     rest_catalog: RestCatalogServer, config: CatalogConfig, fault: Fault
 ) -> None:
-    append_raw(config, "ab")
+    append_raw(config, (f"v{n}" for n in range(2)))
     with FaultyStore(rest_catalog.port) as proxy:
         sink = _sink(CatalogConfig({**config.options, "uri": proxy.endpoint}, "db"))
         position = sink.open().position
@@ -114,7 +114,7 @@ def test_commit_whose_answer_is_lost_is_done_once(
 
 
 def test_position_is_recovered_and_deletes_hold_after_everything_expired(config: CatalogConfig) -> None:
-    append_raw(config, "abc")
+    append_raw(config, (f"v{n}" for n in range(3)))
     sink = _sink(config)
     sink.open()
     sink.commit(batch(Position(), [0, 2]))

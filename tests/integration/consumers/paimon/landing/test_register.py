@@ -10,11 +10,20 @@ import pytest
 from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.landing.objects import ObjectInfo, expand
-from consumers.paimon.landing.raw_writer import RegisterReport, register, video_id
+from consumers.paimon.landing.raw_writer import RegisterReport, Registrar, register, video_id
+from consumers.paimon.scan import RangeReader, RangeRows
 from consumers.paimon.source.row_source import RowIdSource
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo
-from tests.support.warehouse import NAMES, append_raw, make_warehouse, rows_of, table
+from tests.support.warehouse import (
+    NAMES,
+    append_raw,
+    delete_rows,
+    expire_all_but_newest,
+    make_warehouse,
+    rows_of,
+    table,
+)
 
 _AT = datetime(2026, 5, 6, tzinfo=UTC)
 
@@ -127,3 +136,44 @@ def test_path_that_leads_to_no_video_is_named(tmp_path: Path, name: str) -> None
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigurationError, match="^" + str(tmp_path)):
         list(expand([str(tmp_path / name)]))
+
+
+def test_a_registrar_reads_only_rows_that_are_new(config: CatalogConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    register(config, NAMES.raw, _objects(*map(str, range(40))))
+    registrar = Registrar(config, NAMES.raw)
+    assert registrar.add(_objects("0", "a")) == 1
+    ranges: list[OffsetRange] = []
+    read = RangeReader.read
+
+    def noting(self: RangeReader, wanted: OffsetRange, most_rows: int | None = None) -> RangeRows:
+        ranges.append(wanted)
+        return read(self, wanted, most_rows)
+
+    monkeypatch.setattr(RangeReader, "read", noting)
+    assert registrar.add(_objects("1", "b")) == 1
+    assert ranges == []
+    register(config, NAMES.raw, _objects("c"))
+    ranges.clear()
+    assert registrar.add(_objects("a", "c", "d")) == 1
+    assert ranges == [OffsetRange(42, 43)]
+    registrar.close()
+
+
+def test_a_registrar_lands_anew_what_was_taken_out(config: CatalogConfig) -> None:
+    registrar = Registrar(config, NAMES.raw)
+    assert registrar.add(_objects("a", "b")) == 2
+    delete_rows(config, NAMES.raw, [0])
+    assert registrar.add(_objects("a", "b")) == 1
+    assert _uris(config) == ["file:///a.mp4", "file:///b.mp4"]
+    registrar.close()
+
+
+def test_a_registrar_outlives_snapshots_that_expire_unseen(config: CatalogConfig) -> None:
+    registrar = Registrar(config, NAMES.raw)
+    assert registrar.add(_objects("a")) == 1
+    for name in ("b", "c", "d"):
+        register(config, NAMES.raw, _objects(name))
+    expire_all_but_newest(config, NAMES.raw)
+    assert registrar.add(_objects("a", "b", "c", "e")) == 1
+    assert _uris(config) == [f"file:///{name}.mp4" for name in "abcde"]
+    registrar.close()

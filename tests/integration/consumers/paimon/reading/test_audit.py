@@ -1,31 +1,39 @@
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
 
 from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.commit import sink as sink_module
 from consumers.paimon.commit.rows import Lineage, curated_rows, ledger_rows
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.reading.audit import audit
+from consumers.paimon.reading.audit_clips import DeepCheck
 from consumers.paimon.reading.clips import ClipFilter, ClipReader
 from consumers.paimon.reading.ledger import LedgerReader
 from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
 from schemas.positions import Position
+from schemas.records import BlobReference, ProcessedVideo
 from tests.support.warehouse import (
     NAMES,
     PROFILE,
     append_raw,
     batch,
+    but_for_what_others_have_too,
     delete_rows,
     expire_all_but_newest,
     failed,
     make_warehouse,
     processed,
+    raw_video,
     table,
 )
 
@@ -33,7 +41,7 @@ from tests.support.warehouse import (
 @pytest.fixture
 def config(tmp_path: Path) -> CatalogConfig:
     made = make_warehouse(tmp_path / "warehouse")
-    append_raw(made, "abcdef")
+    append_raw(made, (f"v{n}" for n in range(6)))
     return made
 
 
@@ -71,7 +79,9 @@ def test_row_that_the_position_covers_without_a_ledger_row_is_missing(config: Ca
     sink.commit(CommitBatch((processed(0),), Position(3)))
     report = audit(config, NAMES, "main")
     assert (report.missing, report.pending, report.is_clean) == (2, 3, False)
-    assert report.details == ("row 1 is covered by the position but not in the ledger",)
+    assert report.details == (
+        "table db.curation_ledger: lacks rows 1 to 2 of db.raw_videos, which the position covers",
+    )
 
 
 def test_rows_deleted_from_the_raw_table_are_not_missing(config: CatalogConfig) -> None:
@@ -88,7 +98,7 @@ def test_ledger_row_that_stands_twice_is_duplicated(config: CatalogConfig) -> No
     _append(config, NAMES.ledger, ledger_rows([(processed(1, 0), 1)], _LINEAGE))
     report = audit(config, NAMES, "main")
     assert (report.duplicated, report.missing, report.is_clean) == (1, 0, False)
-    assert report.details == ("row 1 is in the ledger more than once for run 1",)
+    assert report.details == ("table db.curation_ledger: has row 1 of db.raw_videos more than once for run 1",)
 
 
 def test_clip_that_stands_twice_is_duplicated(config: CatalogConfig) -> None:
@@ -117,7 +127,8 @@ def test_kept_clip_that_was_deleted_is_missing(config: CatalogConfig) -> None:
     delete_rows(config, NAMES.curated, [0])
     report = audit(config, NAMES, "main")
     assert (report.clips_missing, report.is_clean) == (1, False)
-    assert "was kept and is not in the curated table" in report.details[0]
+    assert "table db.curated_clips: lacks clip" in report.details[0]
+    assert "keeps of row 0 of db.raw_videos" in report.details[0]
 
 
 def test_commit_cut_in_two_by_a_crash_is_pending_not_wrong(config: CatalogConfig) -> None:
@@ -132,15 +143,119 @@ def test_commit_cut_in_two_by_a_crash_is_pending_not_wrong(config: CatalogConfig
     report = audit(config, NAMES, "main")
     assert report.is_clean
     assert (report.ledger_rows, report.clips) == (2, 0)
+    assert report.pending == 6, "the consumer's position covers none of them, whatever the ledger holds already"
 
 
-def test_each_consumer_is_audited_by_itself(config: CatalogConfig) -> None:
+def test_each_consumer_is_audited_by_itself_and_clips_that_both_have_are_found(config: CatalogConfig) -> None:
     _committed(config, "main")
     _committed(config, "other")
     for consumer in ("main", "other"):
         report = audit(config, NAMES, consumer)
-        assert report.is_clean
-        assert (report.ledger_rows, report.clips) == (3, 2)
+        assert (report.ledger_rows, report.clips, report.missing, report.unaccounted) == (3, 2, 0, 0)
+        assert (report.clips_duplicated, report.is_clean) == (2, False)
+        assert "of another consumer" in report.details[0]
+
+
+def test_ledger_row_that_tells_of_another_video_is_found(config: CatalogConfig) -> None:
+    sink = PaimonSink(config, NAMES, "main", PROFILE)
+    sink.open()
+    swapped = replace(processed(1, 0), video=replace(raw_video(1), blob=BlobReference("file:///videos/other.mp4")))
+    sink.commit(CommitBatch((processed(0), swapped), Position(2)))
+    report = audit(config, NAMES, "main")
+    assert (report.mismatched, report.missing, report.is_clean) == (1, 0, False)
+    assert report.details == (
+        "table db.curation_ledger: its row for row 1 of db.raw_videos tells of another video_id or URI",
+    )
+
+
+def _files(config: CatalogConfig, name: str, suffix: str) -> list[Path]:
+    return sorted(Path(table(config, name).table_path).rglob(f"data-*{suffix}"))
+
+
+def test_clips_whose_files_are_gone_are_found_without_looking_at_bytes(config: CatalogConfig) -> None:
+    _committed(config)
+    (blob,) = _files(config, NAMES.curated, ".blob")
+    blob.unlink()
+    report = audit(config, NAMES, "main")
+    assert (report.files_missing, report.clips, report.is_clean) == (1, 2, False)
+    assert report.details == (f"table db.curated_clips: file {blob} of rows 0 to 1 is not there",)
+
+
+def test_file_that_was_cut_short_is_found(config: CatalogConfig) -> None:
+    _committed(config)
+    (blob,) = _files(config, NAMES.curated, ".blob")
+    size = blob.stat().st_size
+    blob.write_bytes(blob.read_bytes()[:10])
+    report = audit(config, NAMES, "main")
+    assert (report.files_damaged, report.files_missing, report.is_clean) == (1, 0, False)
+    assert f"has 10 bytes and not the {size}" in report.details[0]
+
+
+def test_rows_in_a_file_that_is_gone_are_missing_and_the_others_are_compared(config: CatalogConfig) -> None:
+    sink = PaimonSink(config, NAMES, "main", PROFILE)
+    sink.open()
+    sink.commit(CommitBatch((processed(0),), Position(1)))
+    sink.commit(CommitBatch((processed(1),), Position(2)))
+    for name in (NAMES.ledger, NAMES.curated):
+        min(_files(config, name, ".parquet"), key=lambda path: path.stat().st_mtime_ns).unlink()
+    report = audit(config, NAMES, "main")
+    assert (report.files_missing, report.missing, report.ledger_rows, report.clips) == (2, 1, 1, 1)
+
+
+class _Judge:
+    """Notes what it is asked, and finds clips wrong whose bytes begin with ``garbage``."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[bytes, int]] = []
+
+    def __call__(self, data: bytes, num_frames: int) -> str | None:
+        self.asked.append((data, num_frames))
+        return "is garbage" if data.startswith(b"garbage") else None
+
+
+def _curated_with(config: CatalogConfig, *clips: bytes | None) -> None:
+    """Commit a video for each of ``clips``, with these bytes."""
+    sink = PaimonSink(config, NAMES, "main", PROFILE)
+    sink.open()
+    videos = tuple(processed(row_id, 1, 0) for row_id in range(len(clips)))
+    with patch.object(sink_module, "curated_rows", lambda videos, lineage: _with_bytes(videos, lineage, clips)):
+        sink.commit(CommitBatch(videos, Position(len(clips))))
+
+
+def _with_bytes(videos: Sequence[ProcessedVideo], lineage: Lineage, clips: Sequence[bytes | None]) -> pa.Table:
+    rows = curated_rows(videos, lineage)
+    place = rows.schema.get_field_index("clip")
+    return rows.set_column(place, rows.schema.field("clip"), pa.array(clips, pa.large_binary()))
+
+
+def test_deep_audit_finds_clips_that_are_null_empty_or_garbage(config: CatalogConfig) -> None:
+    _curated_with(config, b"fine", None, b"", b"garbage")
+    assert audit(config, NAMES, "main").is_clean, "bytes are what only the deep audit looks at"
+    judge = _Judge()
+    report = audit(config, NAMES, "main", deep=DeepCheck(judge, None, random.Random(1)))
+    assert (report.clips_checked, report.clips_broken, report.is_clean) == (2, 3, False)
+    assert judge.asked == [(b"fine", 1), (b"garbage", 1)]
+    assert [detail.split(": ")[1] for detail in report.details] == ["row 1", "row 2", "row 3"]
+    assert [detail[-7:] for detail in report.details] == ["is NULL", "s empty", "garbage"]
+
+
+def test_deep_audit_decodes_a_sample_and_looks_for_bytes_in_all(config: CatalogConfig) -> None:
+    _curated_with(config, b"one", b"two", None, b"four", b"five")
+    judge = _Judge()
+    report = audit(config, NAMES, "main", deep=DeepCheck(judge, 2, random.Random(1)))
+    assert (report.clips_checked, report.clips_broken) == (2, 1)
+    assert len(judge.asked) == 2
+
+
+def test_deep_audit_goes_on_past_files_that_are_gone(config: CatalogConfig) -> None:
+    _committed(config)
+    sink = PaimonSink(config, NAMES, "main", PROFILE)
+    sink.open()
+    sink.commit(CommitBatch((processed(3, 1),), Position(4)))
+    min(_files(config, NAMES.curated, ".blob"), key=lambda path: path.stat().st_mtime_ns).unlink()
+    judge = _Judge()
+    report = audit(config, NAMES, "main", deep=DeepCheck(judge, None, random.Random(1)))
+    assert (report.files_missing, report.clips_checked, report.clips_broken) == (1, 1, 0)
 
 
 def test_expired_marker_is_said_in_the_details(config: CatalogConfig) -> None:
@@ -148,7 +263,7 @@ def test_expired_marker_is_said_in_the_details(config: CatalogConfig) -> None:
     _committed(config, "other")
     expire_all_but_newest(config, NAMES.curated)
     report = audit(config, NAMES, "main")
-    assert report.is_clean
+    assert but_for_what_others_have_too(report).is_clean
     assert report.pending == 3
     assert "marker has expired" in report.details[0]
 

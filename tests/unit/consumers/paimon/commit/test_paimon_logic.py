@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +13,6 @@ from consumers.errors import FencedError, StopError
 from consumers.paimon.commit.fence import AlreadyPublishedError, Fence
 from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contained, digests
 from consumers.paimon.commit.markers import Marker, newest_marker
-from consumers.paimon.reading.audit import _minus
 from schemas.positions import OffsetRange, Position
 
 _offsets = st.frozensets(st.integers(0, 60))
@@ -32,11 +31,6 @@ def test_ranges_hold_exactly_the_offsets_they_were_made_of(offsets: frozenset[in
     ranges = _ranges(offsets)
     assert _offsets_of(ranges) == sorted(offsets)
     assert all(a.end < b.start for a, b in pairwise(ranges))
-
-
-@given(_offsets, _offsets)
-def test_difference_of_ranges_is_that_of_their_offsets(left: frozenset[int], right: frozenset[int]) -> None:
-    assert _offsets_of(list(_minus(_ranges(left), _ranges(right)))) == sorted(left - right)
 
 
 _clip_id = st.one_of(st.text(max_size=40), st.binary(min_size=16, max_size=16).map(bytes.hex))
@@ -69,6 +63,10 @@ class _Snapshot:
     id: int
     commit_user: str = "foreign"
     properties: dict[str, str] | None = None
+    commit_identifier: int = 0
+    commit_kind: str = "APPEND"
+    uuid: str | None = None
+    time_millis: int = 1_700_000_000_000
 
 
 @dataclass
@@ -79,7 +77,9 @@ class _Snapshots:
     num_reads: int = 0
 
     def add(self, snapshot_id: int, user: str = "foreign", marker: Marker | None = None) -> _Snapshot:
-        snapshot = _Snapshot(snapshot_id, user, marker.to_properties() if marker else None)
+        snapshot = _Snapshot(snapshot_id, user)
+        if marker is not None:
+            snapshot = _Snapshot(snapshot_id, user, replace(marker, commit_user=user).to_properties(), marker.sequence)
         self.kept[snapshot_id] = snapshot
         return snapshot
 
@@ -95,16 +95,32 @@ def _marker(epoch: int = 1, sequence: int = 5, consumer: str = "main") -> Marker
 
 
 def test_marker_survives_the_snapshot_properties() -> None:
-    snapshot = _Snapshot(9, "me", _marker().to_properties())
+    snapshot = _Snapshot(9, "me", _marker().to_properties(), 5)
     found = Marker.of_snapshot(snapshot, "main")
     assert found == Marker("main", "db.raw", 1, 5, Position(3, (OffsetRange(5, 7),)), "me", 9)
     assert Marker.of_snapshot(snapshot, "other") is None
 
 
+@pytest.mark.parametrize(
+    ("user", "identifier", "kind"), [("other", 5, "APPEND"), ("me", 6, "APPEND"), ("other", 2**63 - 1, "COMPACT")]
+)
+def test_marker_counts_only_in_the_commit_that_it_was_made_for(user: str, identifier: int, kind: str) -> None:
+    assert Marker.of_snapshot(_Snapshot(9, user, _marker().to_properties(), identifier, kind), "main") is None
+
+
+def test_marker_of_an_earlier_version_counts_by_its_commit_users_prefix() -> None:
+    properties = _marker().to_properties()
+    del properties["sluice.commit_user"]
+    by_us = _Snapshot(9, "sluice-main-1234", properties, 5)
+    assert Marker.of_snapshot(by_us, "main") is not None
+    assert Marker.of_snapshot(replace(by_us, commit_user="8d573d06"), "main") is None
+    assert Marker.of_snapshot(replace(by_us, commit_kind="COMPACT"), "main") is None
+
+
 def test_damaged_marker_stops_rather_than_counts_as_none() -> None:
     properties = {**_marker().to_properties(), "sluice.position": "{"}
     with pytest.raises(StopError, match="snapshot 9: the marker of consumer main is damaged"):
-        Marker.of_snapshot(_Snapshot(9, "me", properties), "main")
+        Marker.of_snapshot(_Snapshot(9, "me", properties, 5), "main")
 
 
 def test_walk_finds_the_newest_marker_and_reads_no_further() -> None:

@@ -118,3 +118,10 @@ def test_digest_set_finds_texts_that_were_merged(monkeypatch: pytest.MonkeyPatch
     texts.add(str(number) for number in range(2000))
     assert all(str(number) in texts for number in range(2000))
     assert not any(str(number) in texts for number in range(2000, 4000))
+
+
+def test_digest_set_beyond_its_memory_remembers_all() -> None:
+    texts = DigestSet(most_in_memory=100)
+    texts.add(f"video {number}" for number in range(1050))
+    assert all(f"video {number}" in texts for number in range(1050))
+    assert not any(f"film {number}" in texts for number in range(1050))
