@@ -34,6 +34,10 @@ class SourceChangedError(StopError):
     """The source is no longer what the position counts in; a person has to say how to go on."""
 
 
+class UnfollowedSnapshotError(StopError):
+    """A snapshot of the source changes it in a way that cannot be followed; a person has to say how to go on."""
+
+
 class FencedError(StopError):
     """A newer copy of this consumer has taken over; this one stops so that nothing is written twice."""
 

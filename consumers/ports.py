@@ -80,6 +80,16 @@ class Source(Protocol):
         """
         ...
 
+    def removed(self) -> Iterator[RawVideo]:
+        """Yield rows that were read before and are gone, as deletes at the offsets that they had, as they are found.
+
+        Asked after :meth:`head`, once everything below it was read. What is yielded and not committed comes again.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order of offset, an item for every offset in ``ranges``: a row, or the range that holds none.
 

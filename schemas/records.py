@@ -55,6 +55,8 @@ class RowKind(StrEnum):
     """A new version, which replaces all older ones."""
     DELETE = "-D"
     """A takedown: no clip of the video may stand any longer."""
+    MOVE = "=>"
+    """A row that was there under another id: no new video. Its ``key`` names the first id that it had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class RawVideo:
     """One row of the raw table, or of its changelog.
 
     ``key`` identifies the video across its versions; None where the table has no primary key, so that each row is a
-    video of its own.
+    video of its own, unless it has moved.
     ``blob`` is None where the row's video column is null or cannot be understood; ``defect`` then says why, and the
     row is dead-lettered with that message.
     """
@@ -314,8 +316,8 @@ class VideoOutcome:
 
     ``bytes_read`` counts bytes fetched from the object store. ``version`` is that of the object that was read, None
     where none was opened; ``is_replaced``: it is another one than the row tells of. ``is_takedown``: there was nothing
-    to process, the video was deleted from the source. ``clip_checks`` counts the clips that
-    were read back, by what came of it.
+    to process, the video was deleted from the source. ``is_move``: there was nothing to process, the row was so before,
+    under another id. ``clip_checks`` counts the clips that were read back, by what came of it.
     """
 
     media: MediaInfo | None = None
@@ -324,6 +326,7 @@ class VideoOutcome:
     timings: tuple[StageTiming, ...] = ()
     bytes_read: int = 0
     is_takedown: bool = False
+    is_move: bool = False
     version: ObjectVersion | None = None
     is_replaced: bool = False
     clip_checks: Mapping[ClipCheck, int] = field(default_factory=dict)
@@ -333,6 +336,8 @@ class VideoOutcome:
         """The one word for the ledger."""
         if self.is_takedown:
             return VideoStatus.RETIRED
+        if self.is_move:
+            return VideoStatus.MOVED
         if self.failure is not None:
             return VideoStatus.FAILED
         return VideoStatus.CURATED if any(clip.kept for clip in self.clips) else VideoStatus.REJECTED
@@ -366,6 +371,8 @@ class VideoStatus(StrEnum):
     """It could not be processed: a dead letter."""
     RETIRED = "retired"
     """It was deleted from the source; its clips are taken out of the curated table."""
+    MOVED = "moved"
+    """Its row got another id; it was processed under the first, and the clips of that stand."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ class SourceMark:
         snapshot_uuid: its uuid, or what stands in for one.
         next_offset: the end of the source as of it.
         committed_at_ms: when it was committed, in milliseconds since 1970.
+        swept_id: the newest snapshot up to which rows that are gone were looked for; 0 for none.
     """
 
     table_id: str
@@ -27,6 +28,7 @@ class SourceMark:
     snapshot_uuid: str
     next_offset: int
     committed_at_ms: int
+    swept_id: int = 0
 
     @property
     def committed_at(self) -> datetime:
@@ -52,6 +54,7 @@ class SourceMark:
                 str(raw["snapshot_uuid"]),
                 int(raw["next_offset"]),
                 int(raw["committed_at_ms"]),
+                int(raw.get("swept_id", 0)),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"not the mark of a source: {text!r} ({error})") from error

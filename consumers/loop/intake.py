@@ -38,6 +38,7 @@ class Intake:
         self._next_poll_s = float("-inf")
         self._next_offset = 0
         self._items: Iterator[RawVideo | SkippedRange] | None = None
+        self._removed: Iterator[RawVideo] = iter(())
         self._held: RawVideo | SkippedRange | None = None
         self.last_error: str | None = None
 
@@ -96,7 +97,9 @@ class Intake:
             raise ValueError("take() without an item from peek()")
         held = self._held
         self._held = None
-        self._next_offset = held.range.end if isinstance(held, SkippedRange) else held.row_id + 1
+        end = held.range.end if isinstance(held, SkippedRange) else held.row_id + 1
+        # A row that is gone is told at an offset that was taken long ago.
+        self._next_offset = max(self._next_offset, end)
 
     def _gaps(self) -> list[OffsetRange]:
         """Return the ranges below the head that are neither finished at the start nor taken."""
@@ -115,12 +118,16 @@ class Intake:
                 # The read covered every gap below the head it was made for.
                 self._next_offset = max(self._next_offset, self._head.next_offset if self._head else 0)
             if not self._gaps():
+                gone = next(self._removed, None)
+                if gone is not None:
+                    return gone
                 if self._clock.monotonic_s() < self._next_poll_s:
                     return None
                 self._head = self._source.head()
                 self._next_poll_s = self._clock.monotonic_s() + self._poll_interval_s
+                self._removed = self._source.removed()
             gaps = self._gaps()
             if not gaps:
-                return None
+                return next(self._removed, None)
             self._items = self._source.read(gaps)
         return None

@@ -34,6 +34,7 @@ from schemas.records import (
 
 # A queue's timeout is limited by the platform; the loop just goes round once more.
 _LONGEST_WAIT_S = 3600.0
+_UNPROCESSED = (RowKind.DELETE, RowKind.MOVE)
 
 
 class Processor:
@@ -225,6 +226,9 @@ class Processor:
             if item.row_kind is RowKind.DELETE:
                 self._finish(item, VideoOutcome(is_takedown=True), num_attempts=0)
                 continue
+            if item.row_kind is RowKind.MOVE:
+                self._finish(item, VideoOutcome(is_move=True), num_attempts=0)
+                continue
             if item.blob is None:
                 failure = BadReferenceError(item.defect).to_failure()
                 self._finish(item, VideoOutcome(failure=failure), num_attempts=0)
@@ -244,7 +248,7 @@ class Processor:
         return self._in_flight.num_bytes + self._committer.num_bytes
 
     def _fits(self, item: RawVideo | SkippedRange) -> bool:
-        if isinstance(item, SkippedRange) or item.blob is None or item.row_kind is RowKind.DELETE:
+        if isinstance(item, SkippedRange) or item.blob is None or item.row_kind in _UNPROCESSED:
             return True
         held_bytes = self._held_bytes()
         is_alone = not self._in_flight and held_bytes == 0
@@ -279,6 +283,8 @@ class Processor:
             self._counts.num_rejected += 1
         elif outcome.status is VideoStatus.RETIRED:
             self._counts.num_retired += 1
+        elif outcome.status is VideoStatus.MOVED:
+            self._counts.num_moved += 1
         else:
             self._counts.num_failed += 1
         self._committer.add(processed)

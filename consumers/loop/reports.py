@@ -40,7 +40,7 @@ class EndReason(StrEnum):
 
 @dataclass(slots=True)
 class Counts:
-    """What happened in one run. Every video admitted is curated, rejected, failed, retired or still open."""
+    """What happened in one run. Every video admitted is curated, rejected, failed, retired, moved or still open."""
 
     num_admitted: int = 0
     num_retries: int = 0
@@ -48,6 +48,7 @@ class Counts:
     num_rejected: int = 0
     num_failed: int = 0
     num_retired: int = 0
+    num_moved: int = 0
     num_skipped_offsets: int = 0
     num_videos_committed: int = 0
     num_clips_committed: int = 0

@@ -37,6 +37,10 @@ class ShardedSource:
         """Pass on what a consumer remembers of the source."""
         self._source.resume(source_table, mark)
 
+    def removed(self) -> Iterator[RawVideo]:
+        """Pass on which rows are gone."""
+        return self._source.removed()
+
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order, this share's rows, and ranges that hold none, or only rows of others.
 

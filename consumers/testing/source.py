@@ -79,6 +79,10 @@ class FakeSource:
     def resume(self, source_table: str, mark: SourceMark | None) -> None:
         """Accept everything: these rows are never replaced by others."""
 
+    def removed(self) -> Iterator[RawVideo]:
+        """Yield nothing: nobody looks for rows that are gone."""
+        return iter(())
+
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield a row, or the longest range without rows, for every offset in ``ranges`` below the head.
 

@@ -15,6 +15,7 @@ _STYLES = {
     VideoStatus.REJECTED: "yellow",
     VideoStatus.FAILED: "red",
     VideoStatus.RETIRED: "magenta",
+    VideoStatus.MOVED: "blue",
 }
 
 

@@ -109,6 +109,7 @@ def _run(
     def say_wait(holder: Holder, longest_s: float) -> None:
         lines.print(f"waiting {longest_s:.0f} s at most to see whether {holder} still runs it", markup=False)
 
+    lines.print(wiring.reading_note(settings), markup=False)
     with wiring.lease(settings, take_over=take_over, on_wait=say_wait):
         if api and not until_caught_up:
             serve = _serve_one if settings.consumer.member is None else _serve_member

@@ -8,6 +8,7 @@ from service.wiring.consuming import (
     lease,
     member,
     processor_factory,
+    reading_note,
 )
 from service.wiring.landing import create_tables, find_objects, name_objects, register, registrar, watchers
 from service.wiring.maintaining import maintenance
@@ -45,6 +46,7 @@ __all__ = [
     "processor_factory",
     "progress_reader",
     "raw_columns",
+    "reading_note",
     "register",
     "registrar",
     "repositioner",

@@ -16,15 +16,19 @@ from consumers.loop.config import ProcessorConfig
 from consumers.loop.processor import Processor
 from consumers.loop.retry import RetryPolicy
 from consumers.members.lease import Holder, LeaseKeeper
+from consumers.paimon.catalog import load_table, open_catalog
 from consumers.paimon.commit.generation import remembered
 from consumers.paimon.commit.lease import PaimonLeases
 from consumers.paimon.commit.only_consumer import check_only_consumer
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
-from consumers.paimon.source.changelog_source import OnExpired
+from consumers.paimon.reading.known_rows import KnownRows
+from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
+from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.stores.blobs import PaimonBlobOpener
+from consumers.paimon.tables import has_row_ids
 from consumers.pool.inline import InlinePool
 from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
@@ -108,6 +112,37 @@ def build_source(settings: Settings) -> Source:
     Raises:
         ConfigurationError: the table is missing or does not fit.
     """
+    source = _open_source(settings)
+    if not isinstance(source, RowIdSource):
+        return source
+    return KnownRows(
+        source,
+        catalog_config(settings),
+        table_names(settings),
+        settings.consumer.id,
+        raw_columns(settings),
+        shard=shard(settings),
+    )
+
+
+def reading_note(settings: Settings) -> str:
+    """Return in a sentence how the raw table is read, and what of its changes is not seen.
+
+    Raises:
+        ConfigurationError: the table is missing.
+        StoreUnavailableError: the store did not answer.
+    """
+    config = catalog_config(settings)
+    name = f"{config.database}.{settings.tables.raw}"
+    if has_row_ids(load_table(open_catalog(config), config, settings.tables.raw)):
+        return (
+            f"{name} is read by row id: new and deleted rows are seen, an UPDATE of a row's video is not (delete the "
+            "row and register the video anew)"
+        )
+    return f"{name} is read change by change"
+
+
+def _open_source(settings: Settings) -> RowIdSource | ChangelogSource:
     return open_source(
         catalog_config(settings),
         settings.tables.raw,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,24 +51,45 @@ class KeyedTable:
         return table(self.config, KEYED.raw)
 
     def change(self, *changes: str) -> int:
-        """Commit changes, such as ``+Ia`` or ``-Db``, as one snapshot; return its id."""
+        """Commit changes, such as ``+Ia`` or ``-Db``, as one snapshot; return its id.
+
+        What follows a slash is the version: ``+Ia/2`` is of other bytes than ``+Ia``.
+        """
+        return self._commit(self.table.new_batch_write_builder(), changes)
+
+    def overwrite(self, *rows: str) -> int:
+        """Put ``rows`` in the place of all that the table holds, as one snapshot; return its id."""
+        return self._commit(self.table.new_batch_write_builder().overwrite({}), [f"+I{row}" for row in rows])
+
+    def _commit(self, builder: Any, changes: Sequence[str]) -> int:
         rows = [
             {
-                "id": change[2:],
-                "size_bytes": 100,
+                "id": change[2:].partition("/")[0],
+                "size_bytes": 100 + int(change.partition("/")[2] or 0),
                 "video": BlobDescriptor(f"file:///videos/{change[2:]}.mp4", 0, -1).serialize(),
                 "kind": change[:2],
             }
             for change in changes
         ]
-        found = self.table
-        builder = found.new_batch_write_builder()
         writer, commit = builder.new_write(), builder.new_commit()
-        writer.write_arrow(pa.Table.from_pylist(rows, schema=_SCHEMA))
+        if rows:
+            writer.write_arrow(pa.Table.from_pylist(rows, schema=_SCHEMA))
         commit.commit(writer.prepare_commit())
         writer.close()
         commit.close()
-        return int(found.snapshot_manager().get_latest_snapshot().id)
+        return int(self.table.snapshot_manager().get_latest_snapshot().id)
+
+    def set_options(self, options: Mapping[str, str]) -> None:
+        """Change options in the table's schema, as another engine would."""
+        schema = Path(self.table.snapshot_manager().snapshot_dir).parent / "schema" / "schema-0"
+        told = json.loads(schema.read_text())
+        told["options"].update(options)
+        schema.write_text(json.dumps(told))
+
+    def rewrite_snapshot(self, snapshot_id: int, **fields: Any) -> None:
+        """Change what a snapshot says of itself."""
+        path = Path(self.table.snapshot_manager().snapshot_dir) / f"snapshot-{snapshot_id}"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
     def move_changelogs_into_compactions(self, producer: str) -> None:
         """Rewrite the table's metadata as Flink writes them: the changes of an append lie in the compaction after it.
@@ -79,10 +100,7 @@ class KeyedTable:
             producer: ``lookup`` or ``full-compaction``, the table's ``changelog-producer`` from now on.
         """
         folder = Path(self.table.snapshot_manager().snapshot_dir)
-        schema = folder.parent / "schema" / "schema-0"
-        told = json.loads(schema.read_text())
-        told["options"]["changelog-producer"] = producer
-        schema.write_text(json.dumps(told))
+        self.set_options({"changelog-producer": producer})
         appends = [
             json.loads((folder / f"snapshot-{number}").read_text()) for number in range(1, _num_files(folder) + 1)
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,9 +11,12 @@ from consumers.loop.processor import Processor
 from consumers.loop.reports import RunReport
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.reading.known_rows import KnownRows
+from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source
 from consumers.paimon.tables import RawColumns
-from consumers.testing import FakeClock, FakePool
+from consumers.ports import Source
+from consumers.testing import FakeClock, FakePool, SimulatedCrashError
 from schemas.profile import clip_id
 from schemas.records import VideoOutcome, VideoTask
 from schemas.shards import WHOLE, Shard
@@ -35,6 +39,7 @@ def consume(
     columns: RawColumns | None = None,
     *,
     shard: Shard = WHOLE,
+    die_at: str | None = None,
     generation: int = 1,
     seen: list[str] | None = None,
 ) -> RunReport:
@@ -44,6 +49,7 @@ def consume(
         config: the catalog.
         columns: how the raw table's columns are mapped.
         shard: which part of the work.
+        die_at: the step of a commit at which the process dies, if it comes to it.
         generation: which table of its name is accepted.
         seen: gets the id of each video that the pool is asked for.
     """
@@ -53,8 +59,14 @@ def consume(
             seen.append(task.video.video_id)
         return outcome_of(task)
 
-    sink = PaimonSink(config, NAMES, "main", PROFILE, shard=shard, generation=generation)
-    source = open_source(config, NAMES.raw, columns)
+    def on_step(step: str) -> None:
+        if step == die_at:
+            raise SimulatedCrashError
+
+    sink = PaimonSink(config, NAMES, "main", PROFILE, shard=shard, generation=generation, on_step=on_step)
+    source: Source = open_source(config, NAMES.raw, columns)
+    if isinstance(source, RowIdSource):
+        source = KnownRows(source, config, NAMES, "main", columns, shard=shard)
     processor = Processor(
         source, sink, FakePool(script=script), FakeClock(), config=ProcessorConfig(max_in_flight_videos=4)
     )
@@ -69,3 +81,10 @@ def ledgered(
 ) -> list[tuple[object, ...]]:
     """Return what the ledger says, sorted."""
     return sorted(tuple(row[column] for column in columns) for row in rows_of(config, NAMES.ledger, columns))
+
+
+def standing(config: CatalogConfig) -> Counter[str]:
+    """How many clips of each video stand in the curated table; fails where one clip stands there twice."""
+    rows = rows_of(config, NAMES.curated, ["clip_id", "video_id"])
+    assert len({row["clip_id"] for row in rows}) == len(rows)
+    return Counter(row["video_id"] for row in rows)

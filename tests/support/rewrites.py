@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pypaimon.manifest.index_manifest_file import IndexManifestFile
 from pypaimon.manifest.schema.manifest_entry import ManifestEntry
 
 from consumers.paimon.catalog import CatalogConfig
@@ -46,13 +47,17 @@ def rewrite(
     splits = builder.new_scan().plan().splits()
     rows = builder.new_read().to_arrow_batch_reader(splits).read_all().sort_by(ROW_ID)
     kept = rows.filter(pa.array([row_id not in without for row_id in rows.column(ROW_ID).to_pylist()]))
-    kept = kept.take(list(range(kept.num_rows))[::order])
+    kept = kept.take(pa.array(range(kept.num_rows), pa.int64())[::order])
+    head = found.snapshot_manager().get_latest_snapshot()
     scanner = builder.new_scan().file_scanner
     entries = scanner.plan_files()
     deleted = [replace(entry, kind=1) for entry in entries]
     commit = found.new_batch_write_builder().new_commit()
     added = [] if kept.num_rows == 0 else [_written(found, entries[0], kept, columns, row_ids)]
-    commit.file_store_commit._try_commit(kind, _BATCH, lambda latest: deleted + added)
+    # Deletion vectors go with the files that they are of.
+    indexes = IndexManifestFile(found).read(head.index_manifest) if head.index_manifest else []
+    outdated = [replace(entry, kind=1) for entry in indexes]
+    commit.file_store_commit._try_commit(kind, _BATCH, lambda latest: deleted + added, index_deletes=outdated)
     commit.close()
 
 

@@ -8,7 +8,7 @@ that begins with the next generation finds no position under its name, and so be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow.compute as pc
@@ -48,8 +48,13 @@ def _by_rows(ledger: Any, head: Any | None, consumer: str, raw_name: str) -> int
 
 
 def newest_mark(marks: Sequence[SourceMark | None]) -> SourceMark | None:
-    """Return of several marks of one source the one that was made last; None where there is none."""
-    return max((mark for mark in marks if mark is not None), key=lambda mark: mark.snapshot_id, default=None)
+    """Return of the marks of several commits over one source the one that was made last; None where there is none.
+
+    Rows that are gone were looked for only up to where every one of them says so.
+    """
+    newest = max((mark for mark in marks if mark is not None), key=lambda mark: mark.snapshot_id, default=None)
+    swept_id = min((0 if mark is None else mark.swept_id for mark in marks), default=0)
+    return newest and replace(newest, swept_id=swept_id)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -182,6 +183,20 @@ class Recovery:
             position = position.with_range(OffsetRange(0, watermark)).without(as_ranges(without))
         return position
 
+    def latest_entries(self, head: Any | None, row_ids: Sequence[int]) -> dict[int, LedgerEntry]:
+        """Return, by row id, the ledger's latest entry of each of ``row_ids`` that it has."""
+
+        def among(builder: Any) -> Any:
+            mine = of_consumer(self.consumer, self.source)(builder)
+            return builder.and_predicates([mine, builder.is_in("source_row_id", list(row_ids))])
+
+        entries: dict[int, LedgerEntry] = {}
+        for batch in stream(self.ledger, ("source_row_id", "run", "status", "clips"), head, among):
+            for row in batch.to_pylist():
+                if row["run"] > (entries[row["source_row_id"]].run if row["source_row_id"] in entries else 0):
+                    entries[row["source_row_id"]] = _entry(row)
+        return entries
+
     def half_committed(self, head: Any | None, curated: Standing, ledgered: Standing) -> dict[int, LedgerEntry]:
         """Return, by row id, the ledger's latest entry of each row that ``ledgered`` covers and ``curated`` does not.
 
@@ -206,9 +221,13 @@ class Recovery:
                     continue
                 if row_id in entries and entries[row_id].run >= row["run"]:
                     continue
-                kept = frozenset(clip["clip_id"] for clip in row["clips"] or () if clip["kept"])
-                entries[row_id] = LedgerEntry(row["run"], row["status"], kept)
+                entries[row_id] = _entry(row)
         return entries
+
+
+def _entry(row: Mapping[str, Any]) -> LedgerEntry:
+    kept = frozenset(clip["clip_id"] for clip in row["clips"] or () if clip["kept"])
+    return LedgerEntry(row["run"], row["status"], kept)
 
 
 def standing_of(marker: Marker, shard: Shard) -> Standing:

@@ -13,7 +13,7 @@ What a person took down is retired when the sink opens, and no result brings it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -31,12 +31,12 @@ from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, l
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
-from consumers.paimon.commit.versions import VersionIndex, clip_row_ids
+from consumers.paimon.commit.versions import VersionIndex, clip_row_ids, is_removed, keys_of
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
-from schemas.records import ProcessedVideo
+from schemas.records import ProcessedVideo, VideoStatus
 from schemas.shards import WHOLE, Shard, Share
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
@@ -319,7 +319,8 @@ class PaimonSink:
             raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
 
     def _commit_ledger(self, batch: CommitBatch, pending: _Pending) -> None:
-        rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video)) is not None]
+        removed = self._entries_of_removed(batch)
+        rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video, removed)) is not None]
         pending.num_ledger_rows = len(rows)
         standing = self._ledger.standing
         after = replace(
@@ -333,9 +334,20 @@ class PaimonSink:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
 
-    def _run_to_write(self, video: ProcessedVideo) -> int | None:
+    def _entries_of_removed(self, batch: CommitBatch) -> dict[int, LedgerEntry]:
+        """Return what the ledger says so far of the rows of ``batch`` that are gone from a source without keys."""
+        row_ids = [video.video.row_id for video in batch.videos if is_removed(video)]
+        if not row_ids:
+            return {}
+        with store_errors("ledger"):
+            return self._recovery.latest_entries(self._ledger.committer.manager.get_latest_snapshot(), row_ids)
+
+    def _run_to_write(self, video: ProcessedVideo, removed: Mapping[int, LedgerEntry]) -> int | None:
         """Return the run number for a new ledger row, or None when the ledger has said the same already."""
         row_id = video.video.row_id
+        if is_removed(video):
+            known = removed.get(row_id)
+            return None if known is None or known.status == VideoStatus.RETIRED else known.run + 1
         if not self._ledger.standing.covers(row_id):
             return 1
         if self._curated.standing.covers(row_id):
@@ -353,10 +365,11 @@ class PaimonSink:
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
         versions = self._versions_with(batch.videos)
         if versions is not None:
-            superseded = versions.superseded(key for key, _ in _keys(videos))
+            superseded = versions.superseded(key for key, _ in keys_of(videos))
             videos = [video for video in videos if video.video.row_id not in superseded]
         else:
             superseded = set()
+        superseded |= {video.video.row_id for video in batch.videos if is_removed(video)}
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
         after = replace(self._curated.standing, position=batch.position)
@@ -370,7 +383,7 @@ class PaimonSink:
         They are noted here, where the ledger is known to hold them, and not where it was written: an answer that was
         lost must not make a difference.
         """
-        keys = _keys(videos)
+        keys = keys_of(videos)
         if self._versions is None and keys:
             with store_errors("ledger"):
                 head = self._ledger.committer.manager.get_latest_snapshot()
@@ -455,7 +468,3 @@ class PaimonSink:
         """Release resources. Commits nothing."""
         self._ledger.committer.close()
         self._curated.committer.close()
-
-
-def _keys(videos: Iterable[ProcessedVideo]) -> list[tuple[str, int]]:
-    return [(video.video.key, video.video.row_id) for video in videos if video.video.key is not None]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from consumers.paimon.commit.ledger_index import LedgerIndex, digests, of_consumer
 from consumers.paimon.scan import ROW_ID, stream
+from schemas.records import ProcessedVideo, RowKind
 
 # Row ids in one filter; more are asked for in several scans.
 _MAX_IN_FILTER = 500
@@ -94,6 +95,20 @@ def clip_row_ids(curated: Any, snapshot: Any | None, consumer: str, source: str,
         for batch in stream(curated, (ROW_ID,), snapshot, of_offsets):
             found += batch.column(ROW_ID).to_pylist()
     return found
+
+
+def keys_of(videos: Iterable[ProcessedVideo]) -> list[tuple[str, int]]:
+    """Return key and offset of each of ``videos`` that is a version of a video with a key."""
+    return [
+        (video.video.key, video.video.row_id)
+        for video in videos
+        if video.video.key is not None and video.video.row_kind is not RowKind.MOVE
+    ]
+
+
+def is_removed(video: ProcessedVideo) -> bool:
+    """Return whether it is a row without a key that was committed under this very offset before, and is gone."""
+    return video.video.row_kind is RowKind.DELETE and video.video.key is None
 
 
 def _digest(key: str) -> bytes:

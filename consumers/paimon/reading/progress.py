@@ -8,7 +8,7 @@ from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker
-from consumers.paimon.snapshots import identity_of, read_snapshot, snapshot_time
+from consumers.paimon.snapshots import earliest_snapshot_id, identity_of, read_snapshot, snapshot_time
 from consumers.paimon.source.changelog_source import ChangelogSource, snapshot_of
 from consumers.paimon.source.retention import RetentionRules
 from consumers.paimon.source.sources import open_source, protector
@@ -183,7 +183,7 @@ class PaimonProgress:
         if needed_id == 0:
             # A consumer that has finished nothing begins with the oldest snapshot that is left.
             with store_errors(f"table {self._raw_name}"):
-                earliest = self._raw.try_get_earliest_snapshot()
+                earliest = read_snapshot(self._raw, earliest_snapshot_id(self._raw))
             needed_id = 1 if earliest is None else int(earliest.id)
         return self._rules.of(needed_id)
 

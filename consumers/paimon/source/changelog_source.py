@@ -3,7 +3,8 @@
 An offset is a snapshot's id and a number within it, as one integer. Half of a snapshot's numbers are for the rows that
 it changed, and half for the rows that the table held as of it, which are read only where a consumer begins: it takes
 the oldest retained snapshot as a whole, and from there on changes alone. Numbers that no row has are skipped ranges, so
-positions stay compact.
+positions stay compact. Of a snapshot that overwrites rows the changes are the difference of the states before and
+after it.
 
 Snapshots expire. Unlike with row ids nothing then tells what was in them, so a consumer file in the source table keeps
 those that are still needed, and a position whose snapshots are gone is an error with a stated choice.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache, partial
@@ -25,10 +26,12 @@ from pypaimon.consumer.consumer_manager import ConsumerManager
 from pypaimon.read.streaming_table_scan import AsyncStreamingTableScan
 
 from consumers.clock import Clock
-from consumers.errors import PositionExpiredError
+from consumers.errors import PositionExpiredError, UnfollowedSnapshotError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.snapshots import read_snapshot, snapshot_time
+from consumers.paimon.snapshots import earliest_snapshot_id, read_snapshot, snapshot_time
+from consumers.paimon.source.difference import difference
 from consumers.paimon.source.identity import SourceIdentity
+from consumers.paimon.source.keyed import check_keyed_table, first_levels
 from consumers.paimon.source.raw_rows import RawRow, read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table
 from consumers.ports import RowOrigin, SourceHead
@@ -42,6 +45,9 @@ _BITS = 32
 _WHOLE_TABLE = 1 << (_BITS - 1)
 _KIND = "_row_kind"
 _UPDATE_BEFORE = "-U"
+_OVERWRITE = "OVERWRITE"
+_TOLD = frozenset({"APPEND", "COMPACT", "ANALYZE"})
+"""Kinds of snapshots whose changes, if they have any, Paimon tells by itself."""
 _TOUCH_S = 60.0
 
 
@@ -50,7 +56,7 @@ class OnExpired(StrEnum):
 
     FAIL = "fail"
     EARLIEST = "earliest"
-    """Go on with the changes of the oldest snapshot that is left; those in between are never seen."""
+    """Go on with the oldest snapshot that is left as a whole; what was removed in between is never seen."""
 
 
 def snapshot_of(offset: int) -> int:
@@ -105,6 +111,10 @@ class ChangelogSource:
         self._load = partial(load_table, open_catalog(config), config, table)
         self._table = self._load()
         self._kind = check_raw_table(self._table, self._columns)
+        check_keyed_table(self._table)
+        # Else Paimon hands the bytes of the videos themselves where a column holds descriptors.
+        self._table = self._table.copy({"blob-as-descriptor": "true"})
+        self._begins_with = first_levels(self._table)
         self.location: str = self._table.table_path
         self._manager = self._table.snapshot_manager()
         self._identity = SourceIdentity(self._table, self._name)
@@ -205,6 +215,10 @@ class ChangelogSource:
             snapshot = snapshot or read_snapshot(self._manager, self._earliest()) or latest
             return RowOrigin(int(snapshot.id), snapshot_time(snapshot), is_exact)
 
+    def removed(self) -> Iterator[RawVideo]:
+        """Yield nothing: deletes come as changes, each at an offset of its own."""
+        return iter(())
+
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order of offset, an item for every offset in ``ranges`` below the head.
 
@@ -238,29 +252,37 @@ class ChangelogSource:
         below = [OffsetRange(part.start, min(part.end, end)) for part in ranges if part.start < end]
         earliest = self._earliest()
         begun = self._beginning(below, earliest)
-        if begun is not None:
+        if below and below[0].start == 0:
             yield OffsetRange(0, begun)
-        lost = first_offset(earliest)
-        for part in _from(below, begun or 0):
-            if part.start < lost:
-                yield self._expired(OffsetRange(part.start, min(part.end, lost)), earliest)
+        else:
+            for part in below:
+                if part.start < begun:
+                    yield self._expired(OffsetRange(part.start, min(part.end, begun)), earliest)
         for wanted in self._wanted(below, earliest):
             snapshot = read_snapshot(self._manager, wanted.snapshot_id)
             if snapshot is None:
-                # It expired between the look and the read.
+                # It expired between the look and the read; the next one finds out what is left.
+                if self._on_expired is OnExpired.EARLIEST:
+                    return
                 for part in wanted.ranges:
-                    yield self._expired(part, self._earliest())
-                continue
+                    self._expired(part, self._earliest())
+                return
             yield from self._of_snapshot(snapshot, wanted)
 
-    @staticmethod
-    def _beginning(ranges: Sequence[OffsetRange], earliest: int) -> int | None:
-        """Return where a consumer begins that has not finished anything yet; None for any other."""
-        return first_offset(earliest) + _WHOLE_TABLE if ranges and ranges[0].start == 0 else None
+    def _beginning(self, ranges: Sequence[OffsetRange], earliest: int) -> int:
+        """Return the first offset that can be read of ``ranges``.
+
+        The table as a whole, as of the oldest snapshot, for a consumer that has not finished anything yet, and for one
+        that goes on although changes have expired unread: the keys that stand are in it.
+        """
+        first = first_offset(earliest)
+        is_new = bool(ranges) and ranges[0].start == 0
+        has_lost = bool(ranges) and ranges[0].start < first and self._on_expired is OnExpired.EARLIEST
+        return first + _WHOLE_TABLE if is_new or has_lost else first
 
     def _wanted(self, ranges: Sequence[OffsetRange], earliest: int) -> Iterator[_Wanted]:
         """Yield what is asked for, one retained snapshot at a time."""
-        start = self._beginning(ranges, earliest) or first_offset(earliest)
+        start = self._beginning(ranges, earliest)
         pending: list[OffsetRange] = []
         for part in _from(ranges, start):
             for snapshot_id in range(snapshot_of(part.start), snapshot_of(part.end - 1) + 1):
@@ -275,17 +297,17 @@ class ChangelogSource:
             yield _Wanted(snapshot_of(pending[0].start), tuple(pending))
 
     def _expired(self, lost: OffsetRange, earliest: int) -> OffsetRange:
-        first, last = snapshot_of(lost.start), snapshot_of(lost.end - 1)
+        first, last = snapshot_of(lost.start), min(snapshot_of(lost.end - 1), earliest - 1)
         what = (
             f"table {self.source_table}: snapshots {first} to {last} are needed and have expired; the oldest that is "
             f"left is {earliest}"
         )
         if self._on_expired is OnExpired.FAIL:
             raise PositionExpiredError(
-                f'{what}. Set on_expired = "earliest" in [consumer] to go on from there without the changes in '
-                "between, and retain snapshots for longer"
+                f'{what}. Set on_expired = "earliest" in [consumer] to go on with the table as it was there, without '
+                "what was removed in between, and retain snapshots for longer"
             )
-        _log.warning("%s: goes on from there, the changes in between are lost", what)
+        _log.warning("%s: goes on with the table as it was there; what was removed in between is not seen", what)
         return lost
 
     def _of_snapshot(self, snapshot: Any, wanted: _Wanted) -> Iterator[RawVideo | OffsetRange]:
@@ -307,13 +329,68 @@ class ChangelogSource:
         yield from _from(wanted.ranges, offset)
 
     def _changes(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        if not self._scan.follow_up_scanner.should_scan(snapshot):
-            return
-        yield from self._rows(self._scan._create_follow_up_plan(snapshot).splits())
+        if self._is_overwrite(snapshot):
+            yield from self._overwritten(snapshot)
+        elif self._scan.follow_up_scanner.should_scan(snapshot):
+            yield from self._rows(self._scan._create_follow_up_plan(snapshot).splits())
+
+    def _is_overwrite(self, snapshot: Any) -> bool:
+        """Return whether ``snapshot`` replaces rows rather than telling changes.
+
+        Raises:
+            UnfollowedSnapshotError: it is of a kind that is not known, or replaces rows that have no key.
+        """
+        kind = str(snapshot.commit_kind)
+        if kind in _TOLD:
+            return False
+        if kind == _OVERWRITE and self._keys:
+            return True
+        what = (
+            "replaces rows of a table without a primary key: which videos it removed cannot be told"
+            if kind == _OVERWRITE
+            else "is of a kind that is not known"
+        )
+        raise UnfollowedSnapshotError(
+            f"table {self.source_table}: snapshot {snapshot.id} ({kind}, {snapshot_time(snapshot):%Y-%m-%d %H:%M:%S} "
+            f"UTC) {what}. To go on behind it, without its rows: `sluice position {first_offset(int(snapshot.id) + 1)}`"
+        )
+
+    def _overwritten(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
+        before = read_snapshot(self._manager, snapshot.id - 1)
+        if before is None and snapshot.id > 1:
+            raise UnfollowedSnapshotError(
+                f"table {self.source_table}: snapshot {snapshot.id} overwrites rows, and snapshot {snapshot.id - 1}, "
+                "which tells what they were, has expired. To go on behind it, without its rows: "
+                f"`sluice position {first_offset(int(snapshot.id) + 1)}`"
+            )
+        yield from difference(
+            lambda: iter(()) if before is None else self._state(before),
+            lambda: self._state(snapshot),
+            self._keys,
+            _KIND,
+        )
+
+    def _state(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
+        """Yield all rows as of ``snapshot``."""
+        yield from self._rows(self._plan(snapshot, lambda level: True))
 
     def _whole_table(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        pinned = self._table.copy({"scan.snapshot-id": str(snapshot.id)})
-        yield from self._rows(pinned.new_read_builder().new_scan().plan().splits())
+        """Yield what a stream begins with as of ``snapshot``."""
+        yield from self._rows(self._plan(snapshot, self._begins_with))
+
+    def _plan(self, snapshot: Any, is_wanted: Callable[[int], bool]) -> list[Any]:
+        scan = self._table.copy({"scan.snapshot-id": str(snapshot.id)}).new_read_builder().new_scan()
+        scanner = scan.file_scanner
+        # Files of level 0 are the newest, which a batch reader leaves out of some tables.
+        scanner.skip_level0 = False
+        admits = scanner._filter_manifest_entry
+        scanner._filter_manifest_entry = lambda entry: is_wanted(entry.file.level or 0) and admits(entry)
+        splits = list(scan.plan().splits())
+        for split in splits:
+            # pypaimon does not count the removals in what it writes, and would read one that was not merged as a row.
+            if self._keys and not split.data_deletion_files and any(not file.level for file in split.files):
+                split.raw_convertible = False
+        return splits
 
     def _rows(self, splits: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
         # The same rows in the same order each time: snapshots do not change, but a plan is made by several threads.
@@ -342,12 +419,17 @@ class ChangelogSource:
         )
 
     def _earliest(self) -> int:
-        earliest = self._manager.try_get_earliest_snapshot()
-        return 1 if earliest is None else int(earliest.id)
+        return earliest_snapshot_id(self._manager)
 
     def _count_changes(self, snapshot_id: int) -> int:
         snapshot = read_snapshot(self._manager, snapshot_id)
-        if snapshot is None or not self._scan.follow_up_scanner.should_scan(snapshot):
+        if snapshot is None:
+            return 0
+        if str(snapshot.commit_kind) == _OVERWRITE:
+            # An upper bound, until they are read past: the rows before, and those after.
+            before = read_snapshot(self._manager, snapshot_id - 1)
+            return int((snapshot.total_record_count or 0) + ((before and before.total_record_count) or 0))
+        if not self._scan.follow_up_scanner.should_scan(snapshot):
             return 0
         count = snapshot.changelog_record_count or snapshot.delta_record_count
         return int(count or 0)
@@ -381,8 +463,7 @@ class SnapshotGuard:
         with store_errors("consumer file of the raw table"):
             needed = snapshot_of(watermark)
             if needed == 0:
-                earliest = self._snapshots.try_get_earliest_snapshot()
-                needed = 1 if earliest is None else int(earliest.id)
+                needed = earliest_snapshot_id(self._snapshots)
             now_s = self._clock.monotonic_s()
             if self._written is None or self._written[0] != needed or now_s - self._written[1] >= _TOUCH_S:
                 self._manager.reset_consumer(self._name, Consumer(next_snapshot=needed))

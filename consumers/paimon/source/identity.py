@@ -15,6 +15,13 @@ from consumers.errors import SourceChangedError
 from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from schemas.source_mark import SourceMark
 
+WHAT_NOW = (
+    "it was rolled back, or dropped and made anew, and gives the same numbers to other rows. Restore it, or start with "
+    "`sluice run --accept-new-table`: that curates every row that it holds, from the first on, and keeps what was "
+    "curated before apart"
+)
+"""What has happened to a table that is another one, and what a person can do, for the end of a sentence."""
+
 _UNKNOWN = "unknown"
 
 
@@ -86,9 +93,7 @@ class SourceIdentity:
     def _changed(self, mark: SourceMark, now: str) -> SourceChangedError:
         return SourceChangedError(
             f"table {self._name}: was read up to snapshot {mark.snapshot_id} of {_shown(mark.committed_at)}, and {now}"
-            ": it was rolled back, or dropped and made anew, and gives the same numbers to other rows. Restore it, or "
-            "start with `sluice run --accept-new-table`: that curates every row that it holds, from the first on, and "
-            "keeps what was curated before apart"
+            f": {WHAT_NOW}"
         )
 
 

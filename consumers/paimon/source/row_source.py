@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +37,12 @@ class RowIdSource:
         chunk_rows: rows read at a time; up to 32,768 where a large file makes each read of a part of it dear.
         pin_rows: how many row ids ahead are read from one snapshot before the next look at the latest one.
 
+    Attributes:
+        name: the table's full name.
+        source_table: the name that rows carry: the table's own, unless :meth:`resume` said otherwise.
+        location: where the table is.
+        latest: the newest snapshot that was looked at.
+
     Raises:
         ConfigurationError: the table is missing, has no row tracking or does not fit the mapping.
         StoreUnavailableError: the store did not answer.
@@ -52,15 +59,17 @@ class RowIdSource:
     ) -> None:
         self._config, self._table_name = config, table
         self._columns = columns or RawColumns()
-        self._name = f"{config.database}.{table}"
-        self.source_table = self._name
+        self.name = f"{config.database}.{table}"
+        self.source_table = self.name
         self._chunk_rows = chunk_rows
         self._pin_rows = max(pin_rows, chunk_rows)
         raw = self._load()
         self.location: str = raw.table_path
         self._manager = raw.snapshot_manager()
-        self._times = _CommitTimes(self._manager)
-        self._identity = SourceIdentity(raw, self._name)
+        self._snapshots = _Snapshots(self._manager)
+        self._brought: tuple[OffsetRange, bool] | None = None
+        self.latest: Any | None = None
+        self._identity = SourceIdentity(raw, self.name)
 
     def _load(self) -> Any:
         """Load the table as it is now, and read by its newest schema from now on."""
@@ -92,7 +101,7 @@ class RowIdSource:
 
     def _latest(self) -> Any | None:
         """Return the latest snapshot after it was checked: same table, a schema that fits."""
-        with store_errors(f"table {self._name}"):
+        with store_errors(f"table {self.name}"):
             latest = self._manager.get_latest_snapshot()
             if latest is None:
                 # No snapshot yet, or no table any more?
@@ -100,7 +109,49 @@ class RowIdSource:
             elif latest.schema_id > self._schema_id:
                 self._load()
             self._identity.check(latest)
+        self.latest = latest
         return latest
+
+    def is_landed(self, row_id: int, snapshot_id: int) -> bool | None:
+        """Return whether an append gave a row its id; None where nobody can tell any more.
+
+        Args:
+            row_id: the row.
+            snapshot_id: the snapshot that the row itself names: the one that brought it, or changed it last.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        if self._brought is not None and self._brought[0].start <= row_id < self._brought[0].end:
+            return self._brought[1]
+        before, after = self._snapshots.get(max(snapshot_id - 1, 0)), self._snapshots.get(snapshot_id)
+        if before is None or after is None or not before.next_row_id <= row_id < after.next_row_id:
+            # It was changed since, or its id was given later.
+            found = None if self.latest is None else self._snapshots.brought(row_id, int(self.latest.id))
+            if found is None:
+                return None
+            before, after = found
+        if before.next_row_id <= row_id < after.next_row_id:
+            self._brought = (OffsetRange(before.next_row_id, after.next_row_id), after.is_append)
+        return after.is_append
+
+    def has_only_appends(self, after_id: int, until_id: int) -> bool:
+        """Return whether the snapshots after ``after_id`` up to ``until_id`` are there and do nothing but append.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        before = self._snapshots.get(after_id)
+        for snapshot_id in range(after_id + 1, until_id + 1):
+            found = self._snapshots.get(snapshot_id)
+            if before is None or found is None or not found.is_append or found.index_manifest != before.index_manifest:
+                return False
+            before = found
+        return True
+
+    def removed(self) -> Iterator[RawVideo]:
+        """Yield nothing: rows alone do not tell (see :mod:`consumers.paimon.reading.known_rows`)."""
+        return iter(())
 
     def read(self, ranges: Sequence[OffsetRange]) -> Iterator[RawVideo | SkippedRange]:
         """Yield, in order of offset, an item for every offset in ``ranges`` below the head.
@@ -140,7 +191,7 @@ class RowIdSource:
     def _pin(self, start: int) -> None:
         latest = self._latest()
         if latest is not None:
-            with store_errors(f"table {self._name}"):
+            with store_errors(f"table {self.name}"):
                 self._reader.pin(latest, OffsetRange(start, start + self._pin_rows))
 
     def _read(self, chunk: OffsetRange) -> RangeRows | None:
@@ -157,7 +208,7 @@ class RowIdSource:
         except Exception:
             # The pinned snapshot has expired with its files, or the store failed: one look at the latest tells.
             self._pin(chunk.start)
-            with store_errors(f"table {self._name}, rows {chunk.start} to {end - 1}"):
+            with store_errors(f"table {self.name}, rows {chunk.start} to {end - 1}"):
                 return self._reader.read(chunk, _MOST_ROWS)
 
     def _items_of(self, found: RangeRows, wanted: OffsetRange) -> Iterator[RawVideo | OffsetRange]:
@@ -181,7 +232,7 @@ class RowIdSource:
         return RawVideo(
             row_id=row_id,
             snapshot_id=snapshot_id,
-            committed_at=self._times.of(snapshot_id, row_id, files),
+            committed_at=self._snapshots.committed_at(snapshot_id, row_id, files),
             source_table=self.source_table,
             video_id=str(row_id) if found.video_id is None else found.video_id,
             blob=found.blob,
@@ -192,30 +243,58 @@ class RowIdSource:
         )
 
 
-class _CommitTimes:
-    """Commit times of snapshots, each read once, the least recently used forgotten."""
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What is kept of a snapshot: with millions of rows there are thousands."""
+
+    committed_at: datetime
+    next_row_id: int
+    is_append: bool
+    index_manifest: str | None
+
+
+class _Snapshots:
+    """Snapshots of the table, each read once, the least recently used forgotten."""
 
     _MAX_KEPT = 4096
 
     def __init__(self, manager: Any) -> None:
         self._manager = manager
-        self._known: OrderedDict[int, datetime | None] = OrderedDict()
+        self._known: OrderedDict[int, _Snapshot | None] = OrderedDict()
 
-    def of(self, snapshot_id: int, row_id: int, files: Sequence[FileSpan]) -> datetime:
-        """Return when the row was committed, or else when the newest file that holds it was written."""
+    def get(self, snapshot_id: int) -> _Snapshot | None:
+        """Return a snapshot, None where it has expired; of what came before the first, that there was no row."""
+        if snapshot_id == 0:
+            return _Snapshot(datetime.fromtimestamp(0, UTC), 0, is_append=True, index_manifest=None)
         if snapshot_id not in self._known:
             try:
-                snapshot = read_snapshot(self._manager, snapshot_id)
+                found = read_snapshot(self._manager, snapshot_id)
             except Exception as error:
                 raise StoreUnavailableError(f"snapshot {snapshot_id}: {error}") from error
-            self._known[snapshot_id] = None if snapshot is None else snapshot_time(snapshot)
+            self._known[snapshot_id] = found and _Snapshot(
+                snapshot_time(found), int(found.next_row_id or 0), found.commit_kind == "APPEND", found.index_manifest
+            )
             if len(self._known) > self._MAX_KEPT:
                 self._known.popitem(last=False)
         self._known.move_to_end(snapshot_id)
-        known = self._known[snapshot_id]
+        return self._known[snapshot_id]
+
+    def committed_at(self, snapshot_id: int, row_id: int, files: Sequence[FileSpan]) -> datetime:
+        """Return when the row was committed, or else when the newest file that holds it was written."""
+        known = self.get(snapshot_id)
         if known is not None:
-            return known
+            return known.committed_at
         return max(
             (file.created_at for file in files if file.rows.start <= row_id < file.rows.end),
             default=datetime.fromtimestamp(0, UTC),
         )
+
+    def brought(self, row_id: int, newest_id: int) -> tuple[_Snapshot, _Snapshot] | None:
+        """Return the snapshot that gave a row its id and the one before it, None where either has expired."""
+        low, high = 0, newest_id
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = self.get(middle)
+            low, high = (low, middle) if found is not None and found.next_row_id > row_id else (middle, high)
+        before, after = self.get(low), self.get(high)
+        return None if before is None or after is None else (before, after)

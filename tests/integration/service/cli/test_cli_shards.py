@@ -48,6 +48,10 @@ def test_shards_work_off_a_table_and_are_rescaled(settings_file: Path, tmp_path:
     assert json.loads(_run("run", "--until-caught-up", "--json"))["num_failed"] == 2
     status = json.loads(_run("status", "--json"))
     assert (status["lag_rows"], status["shards"], status["videos"]["failed"]) == (0, 1, 4)
+    said = " ".join(_run("run", "--until-caught-up").split())
+    assert (
+        "sluice.raw_videos is read by row id: new and deleted rows are seen, an UPDATE of a row's video is not" in said
+    )
     assert json.loads(_run("audit", "--json"))["ok"]
 
 

@@ -261,6 +261,21 @@ def test_marker_of_an_earlier_version_remembers_nothing_and_goes_on(
     assert (mark.snapshot_id, mark.next_offset) == (6, 11)
 
 
+@pytest.mark.parametrize("event", _EVENTS)
+def test_marker_of_an_earlier_version_does_not_hide_another_table(
+    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch, event: Callable[[CatalogConfig], None]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("consumers.paimon.source.identity.SourceIdentity.check", lambda self, latest: None)
+        consume(config)
+    before = _states(config)
+    event(config)
+    append_raw(config, [f"new{number}" for number in range(20)])
+    with pytest.raises(SourceChangedError, match=r"are of other videos \(row 9 was j, and is new"):
+        consume(config)
+    assert _states(config) == before
+
+
 # Absent is not empty.
 
 

@@ -1,0 +1,272 @@
+"""Tables with a primary key: overwritten, written by Java, with changes that mislead; followed right, or refused."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from consumers.errors import ConfigurationError, PositionExpiredError, UnfollowedSnapshotError
+from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired, first_offset
+from consumers.paimon.source.difference import difference
+from consumers.paimon.source.keyed import check_keyed_table
+from consumers.paimon.source.sources import open_source
+from consumers.paimon.tables import RawColumns
+from schemas.positions import OffsetRange, Position
+from schemas.records import RawVideo, RowKind
+from schemas.shards import EVERYTHING
+from tests.support.changelog import KeyedTable, read_all
+from tests.support.interop import JavaTable, requires_interop
+from tests.support.warehouse import create_raw, make_warehouse, table
+
+_JAVA = RawColumns(video_id="id", etag=None, metadata=())
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> KeyedTable:
+    return KeyedTable(tmp_path / "warehouse")
+
+
+def _changes(videos: Sequence[RawVideo]) -> list[str]:
+    return [f"{video.row_kind.value}{_name(video)}@{video.snapshot_id}" for video in videos]
+
+
+def _name(video: RawVideo) -> str:
+    assert video.blob is not None
+    return video.blob.uri.removeprefix("file:///videos/").removesuffix(".mp4")
+
+
+def _standing(videos: Sequence[RawVideo]) -> dict[str, str]:
+    """Return what a consumer holds that has followed ``videos``: by key, the version that counts."""
+    found: dict[str, str] = {}
+    for video in videos:
+        assert video.video_id is not None
+        if video.row_kind is RowKind.DELETE:
+            found.pop(video.video_id, None)
+        else:
+            found[video.video_id] = _name(video)
+    return found
+
+
+def test_overwritten_rows_are_the_difference_of_what_was_and_what_is(keyed: KeyedTable) -> None:
+    keyed.change("+Ia", "+Ib", "+Ic")
+    keyed.overwrite("a", "b/2", "d")
+    source = keyed.source()
+    begun = Position(first_offset(2))
+    videos = read_all(source, list(begun.missing(source.head().next_offset)))
+    assert sorted(_changes(videos)) == ["+Ib/2@2", "+Id@2", "-Dc@2"]
+    # Told as at least as many until they are read past, and as none after it.
+    assert source.head().num_missing(begun, EVERYTHING) >= 3
+    assert source.head().num_missing(Position(source.head().next_offset), EVERYTHING) == 0
+
+
+def test_emptied_table_removes_every_key(keyed: KeyedTable) -> None:
+    keyed.change("+Ia", "+Ib")
+    keyed.overwrite()
+    videos = read_all(keyed.source())
+    assert _standing(videos) == {}
+    assert sorted(_changes(videos)[2:]) == ["-Da@2", "-Db@2"]
+
+
+_keys = st.sampled_from("abc")
+_operations = st.lists(
+    st.one_of(
+        st.tuples(st.just("change"), st.dictionaries(_keys, st.integers(0, 3), min_size=1)),
+        st.tuples(st.just("overwrite"), st.dictionaries(_keys, st.integers(1, 3))),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(_operations, st.lists(st.integers(0, 20), max_size=3), st.sampled_from(["none", "input"]))
+def test_whoever_follows_the_changes_holds_what_the_table_holds(
+    operations: list[tuple[str, dict[str, int]]], stops: list[int], producer: str
+) -> None:
+    """Version 0 is a removal. The reader stops and begins anew at some of its rows."""
+    with tempfile.TemporaryDirectory() as folder:
+        keyed = KeyedTable(Path(folder), producer)
+        expected: dict[str, str] = {}
+        for what, versions in operations:
+            if what == "overwrite":
+                expected = {key: f"{key}/{version}" for key, version in versions.items()}
+                keyed.overwrite(*expected.values())
+                continue
+            keyed.change(*(f"+I{key}/{n}" if n else f"-D{key}" for key, n in versions.items()))
+            for key, version in versions.items():
+                if version:
+                    expected[key] = f"{key}/{version}"
+                else:
+                    expected.pop(key, None)
+        whole = read_all(keyed.source())
+        assert _standing(whole) == expected
+        parts: list[RawVideo] = []
+        end = keyed.source().head().next_offset
+        cuts = sorted({whole[stop].row_id + 1 for stop in stops if stop < len(whole)})
+        for start, stop in zip([0, *cuts], [*cuts, end], strict=True):
+            parts += read_all(keyed.source(), [OffsetRange(start, stop)])
+        assert parts == whole
+
+
+@given(st.dictionaries(st.integers(0, 8), st.integers(0, 2)), st.dictionaries(st.integers(0, 8), st.integers(0, 2)))
+def test_difference_turns_one_state_into_the_other_and_tells_nothing_twice(
+    before: dict[int, int], after: dict[int, int]
+) -> None:
+    def rows(state: dict[int, int]) -> list[dict[str, object]]:
+        return [{"key": key, "value": value, "kind": "+I"} for key, value in state.items()]
+
+    changes = list(difference(lambda: iter(rows(before)), lambda: iter(rows(after)), ["key"], "kind"))
+    standing = dict(before)
+    for change in changes:
+        if change["kind"] == "-D":
+            del standing[change["key"]]
+        else:
+            assert standing.get(change["key"]) != change["value"]
+            standing[change["key"]] = change["value"]
+    assert standing == after
+    assert len({change["key"] for change in changes}) == len(changes)
+
+
+def test_state_before_an_overwrite_that_has_expired_is_an_error_with_a_choice(keyed: KeyedTable) -> None:
+    keyed.change("+Ia")
+    keyed.overwrite("b")
+    keyed.change("+Ic")
+    keyed.expire_below(2)
+    begun = [OffsetRange(first_offset(2), first_offset(4))]
+    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 overwrites rows.*snapshot 1.*has expired.*positi"):
+        read_all(keyed.source(), begun)
+    # Who begins takes it as a whole, and needs nothing that was before.
+    assert _standing(read_all(keyed.source())) == {"b": "b", "c": "c"}
+    assert _changes(read_all(keyed.source(), [OffsetRange(first_offset(3), first_offset(4))])) == ["+Ic@3"]
+
+
+def test_snapshot_of_a_kind_that_is_not_known_is_never_counted_as_read(keyed: KeyedTable) -> None:
+    keyed.change("+Ia")
+    keyed.change("+Ib")
+    keyed.change("+Ic")
+    keyed.rewrite_snapshot(2, commitKind="REWRITE")
+    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 \(REWRITE, .* UTC\) is of a kind that is not known"):
+        read_all(keyed.source())
+    beyond = [OffsetRange(first_offset(3), first_offset(4))]
+    assert _changes(read_all(keyed.source(), beyond)) == ["+Ic@3"]
+
+
+def test_overwrite_of_a_table_without_keys_is_an_error_with_a_choice(tmp_path: Path) -> None:
+    config = make_warehouse(tmp_path)
+    schema = pa.schema([pa.field("name", pa.string()), pa.field("uri", pa.string())])
+    create_raw(config, "plain", schema, {"bucket": "-1"})
+    columns = RawColumns(video_id="name", video="uri", size_bytes=None, etag=None, metadata=())
+    for name, overwrites in (("a", False), ("b", True)):
+        builder = table(config, "plain").new_batch_write_builder()
+        if overwrites:
+            builder = builder.overwrite({})
+        writer, commit = builder.new_write(), builder.new_commit()
+        writer.write_arrow(pa.Table.from_pylist([{"name": name, "uri": f"file:///{name}.mp4"}], schema=schema))
+        commit.commit(writer.prepare_commit())
+        writer.close()
+        commit.close()
+    source = open_source(config, "plain", columns)
+    assert isinstance(source, ChangelogSource)
+    with pytest.raises(
+        UnfollowedSnapshotError, match=r"plain: snapshot 2 \(OVERWRITE.*without a primary key.*position"
+    ):
+        list(source.read([OffsetRange(0, first_offset(3))]))
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"merge-engine": "partial-update"}, "merge-engine partial-update"),
+        ({"merge-engine": "aggregation"}, "merge-engine aggregation"),
+        ({"merge-engine": "first-row"}, "merge-engine first-row"),
+        ({"sequence.field": "size_bytes"}, "sequence.field size_bytes"),
+        ({"deletion-vectors.enabled": "true"}, "deletion-vectors.enabled"),
+        ({"bucket": "-2"}, "bucket -2"),
+    ],
+)
+@pytest.mark.parametrize("producer", ["none", "input"])
+def test_table_whose_changes_mislead_is_refused_with_the_producer_to_set(
+    tmp_path: Path, producer: str, options: dict[str, str], named: str
+) -> None:
+    keyed = KeyedTable(tmp_path, producer)
+    keyed.set_options(options)
+    with pytest.raises(ConfigurationError, match=rf"keyed_videos: {named}.*set changelog-producer = lookup"):
+        keyed.source()
+    for by_compaction in ("lookup", "full-compaction"):
+        keyed.set_options({"changelog-producer": by_compaction})
+        check_keyed_table(keyed.table)
+
+
+def test_many_expired_snapshots_and_no_hint_are_found_by_listing(keyed: KeyedTable) -> None:
+    for number in range(4):
+        keyed.change(f"+I{number}")
+    folder = Path(keyed.table.snapshot_manager().snapshot_dir)
+    # As if 500 snapshots had gone before them.
+    for number in range(4, 0, -1):
+        keyed.rewrite_snapshot(number, id=number + 500)
+        (folder / f"snapshot-{number}").rename(folder / f"snapshot-{number + 500}")
+    (folder / "LATEST").write_text("504")
+    for hint in (None, "1", "502", "900", "nonsense"):
+        (folder / "EARLIEST").unlink(missing_ok=True)
+        if hint is not None:
+            (folder / "EARLIEST").write_text(hint)
+        source = keyed.source()
+        assert _changes(read_all(source)) == ["+I0@501", "+I1@502", "+I2@503", "+I3@504"]
+        with pytest.raises(PositionExpiredError, match="left is 501"):
+            read_all(source, [OffsetRange(first_offset(3), first_offset(505))])
+
+
+def test_keys_that_stand_are_read_where_their_changes_have_expired(keyed: KeyedTable) -> None:
+    keyed.change("+Ia", "+Ib")
+    keyed.change("+Ic")
+    keyed.change("+Ib/2")
+    keyed.change("+Id")
+    keyed.expire_below(4)
+    source = keyed.source(OnExpired.EARLIEST)
+    # The first snapshot was done; of c, and of the second version of b, nothing is left but the table itself.
+    position = Position(first_offset(2))
+    videos = read_all(source, list(position.missing(source.head().next_offset)))
+    assert _standing(videos) == {"a": "a", "b": "b/2", "c": "c", "d": "d"}
+    # Cut off in the middle it goes on there.
+    rest = Position(videos[1].row_id + 1)
+    assert read_all(source, list(rest.missing(source.head().next_offset))) == videos[2:]
+
+
+@requires_interop
+@pytest.mark.parametrize(
+    ("name", "by_snapshot"),
+    [
+        ("primary_key_none", {1: "x:a y:b", 2: "x:c y:b z:d", 3: "x:c z:d", 4: "x:b z:d", 5: "x:b z:d"}),
+        ("primary_key_input", {1: "x:a y:b", 2: "x:c y:b z:d", 3: "x:c z:d", 4: "x:b z:d", 5: "x:b z:d"}),
+        (
+            "primary_key_lookup",
+            {1: "", 2: "x:a y:b", 3: "x:a y:b", 4: "x:c y:b z:d", 5: "x:c y:b z:d", 6: "x:c z:d", 8: "x:b z:d"},
+        ),
+        ("primary_key_full_compaction", {1: "", 4: "", 5: "x:b z:d"}),
+        ("primary_key_blob_descriptor", {1: "x:a y:b"}),
+    ],
+)
+@pytest.mark.parametrize("begins_at", [1, 2, 4])
+def test_tables_of_java_are_followed_snapshot_by_snapshot(
+    tmp_path: Path, name: str, by_snapshot: dict[int, str], begins_at: int
+) -> None:
+    java = JavaTable(name, tmp_path)
+    position, met = Position(), list[RawVideo]()
+    for snapshot_id, standing in by_snapshot.items():
+        if snapshot_id < min(begins_at, java.num_snapshots):
+            continue
+        java.show(snapshot_id)
+        source = ChangelogSource(java.config, "raw_videos", _JAVA)
+        end = source.head().next_offset
+        met += read_all(source, list(position.missing(end)))
+        position = Position(end)
+        assert _standing(met) == dict(pair.split(":") for pair in standing.split())
+    assert all(video.defect is None for video in met)
+    kept = {(video.video_id, _name(video), video.row_kind) for video in met}
+    assert len(kept) == len(met), "nothing is told twice"
