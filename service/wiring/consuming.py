@@ -24,7 +24,8 @@ from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.reading.known_rows import KnownRows
-from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.stores.blobs import PaimonBlobOpener

@@ -14,7 +14,8 @@ from pypaimon import Schema
 from consumers.errors import SourceChangedError, StopError
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.rescale import Rescaler
-from consumers.paimon.commit.sink import STEPS, PaimonSink
+from consumers.paimon.commit.side import STEPS
+from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.reading.audit import AuditReport, audit
 from consumers.paimon.scan import ROW_ID
 from consumers.paimon.tables import RawColumns, create_tables
