@@ -14,7 +14,7 @@ from typing import Literal
 
 from benchmarks.forked import Forked
 from benchmarks.service_under_test import ServiceUnderTest, strike_at
-from consumers.paimon.commit.sink import STEPS
+from consumers.paimon.commit.side import STEPS
 
 VIDEOS_PER_ROUND = 6
 _LANDINGS_IN_CALM = 12

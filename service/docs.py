@@ -65,7 +65,7 @@ def configuration_reference() -> str:
     lines = [
         "# Configuration",
         "",
-        f"Generated from `service/settings.py` by {_COMMAND}; do not edit.",
+        f"Generated from `service/settings/sections.py` by {_COMMAND}; do not edit.",
         "",
         "Settings come from `sluice.toml` (`--config`, else `$SLUICE_CONFIG`, else the working directory) and from the",
         "environment; a variable wins over the file. A variable is `SLUICE_`, the section, `__`, and the key, in",

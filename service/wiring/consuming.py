@@ -24,7 +24,8 @@ from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.reading.known_rows import KnownRows
-from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.stores.blobs import PaimonBlobOpener
@@ -106,13 +107,24 @@ def lease(
         yield
 
 
-def build_source(settings: Settings) -> Source:
-    """Return the raw table as a source.
+def build_source(settings: Settings) -> RowIdSource | ChangelogSource:
+    """Return the raw table as a source, as it is.
 
     Raises:
         ConfigurationError: the table is missing or does not fit.
     """
-    source = _open_source(settings)
+    return open_source(
+        catalog_config(settings),
+        settings.tables.raw,
+        raw_columns(settings),
+        chunk_rows=settings.consumer.read_chunk_rows,
+        on_expired=OnExpired(settings.consumer.on_expired),
+    )
+
+
+def _consumer_source(settings: Settings) -> Source:
+    """Return the raw table as the consumer reads it: rows that it knows already are told as such."""
+    source = build_source(settings)
     if not isinstance(source, RowIdSource):
         return source
     return KnownRows(
@@ -140,16 +152,6 @@ def reading_note(settings: Settings) -> str:
             "row and register the video anew)"
         )
     return f"{name} is read change by change"
-
-
-def _open_source(settings: Settings) -> RowIdSource | ChangelogSource:
-    return open_source(
-        catalog_config(settings),
-        settings.tables.raw,
-        raw_columns(settings),
-        chunk_rows=settings.consumer.read_chunk_rows,
-        on_expired=OnExpired(settings.consumer.on_expired),
-    )
 
 
 def build_sink(settings: Settings) -> Sink:
@@ -180,7 +182,7 @@ def _accepted_generation(settings: Settings) -> int:
     config, names = catalog_config(settings), table_names(settings)
     source_name, mark = remembered(config, names, settings.consumer.id)
     generation = generation_of(source_name, f"{config.database}.{names.raw}") or 1
-    source = build_source(settings)
+    source = _consumer_source(settings)
     source.resume(source_name, mark)
     try:
         source.head()
@@ -244,5 +246,5 @@ def build_processor(settings: Settings, pool: WorkerPool, observer: Observer, si
         store_give_up_after_s=consumer.store_outage_s,
     )
     return Processor(
-        build_source(settings), sink or build_sink(settings), pool, SystemClock(), config=config, observer=observer
+        _consumer_source(settings), sink or build_sink(settings), pool, SystemClock(), config=config, observer=observer
     )

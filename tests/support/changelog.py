@@ -14,7 +14,8 @@ from pypaimon import Schema
 from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.paimon.catalog import CatalogConfig, open_catalog
-from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.tables import RawColumns
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo, SkippedRange

@@ -14,7 +14,7 @@ What a person took down is retired when the sink opens, and no result brings it 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +28,7 @@ from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
+from consumers.paimon.commit.side import Pending, Side
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
@@ -41,50 +42,7 @@ from schemas.shards import WHOLE, Shard, Share
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
 
-STEPS = (
-    "before_ledger_claim",
-    "after_ledger_claim",
-    "after_curated_claim",
-    "before_ledger_write",
-    "after_ledger_write",
-    "after_ledger_publish",
-    "before_curated_write",
-    "after_curated_write",
-    "after_curated_publish",
-)
-"""The instants at which ``on_step`` is called, in order; each is one at which a process may die."""
-
 _MAX_CLAIM_ROUNDS = 100
-
-
-@dataclass
-class _Side:
-    """One of the two tables, as this incarnation sees it."""
-
-    role: str
-    table: Any
-    fence: Fence
-    committer: TableCommitter
-    standing: Standing = field(default_factory=Standing)
-    is_uncertain: bool = False
-
-    @property
-    def position(self) -> Position:
-        return self.standing.position
-
-    @property
-    def sequence(self) -> int:
-        return self.standing.sequence
-
-
-@dataclass
-class _Pending:
-    """A commit that has begun. It keeps its number until both tables have it."""
-
-    position: Position
-    sequence: int
-    num_ledger_rows: int = 0
-    num_clips: int = 0
 
 
 class PaimonSink:
@@ -135,7 +93,7 @@ class PaimonSink:
         self._user = commit_user_of(consumer)
         self._epoch = 0
         self._is_ledger_claimed = False
-        self._pending: _Pending | None = None
+        self._pending: Pending | None = None
         self._half_committed: dict[int, LedgerEntry] = {}
         self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
@@ -145,10 +103,10 @@ class PaimonSink:
         self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
         self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
 
-    def _side(self, role: str, table: Any, spec: Any) -> _Side:
+    def _side(self, role: str, table: Any, spec: Any) -> Side:
         check_table(table, spec)
         fence = Fence(self._consumer, self._user, table.identifier.get_full_name(), self._shard)
-        return _Side(role, table, fence, TableCommitter(table, self._user, fence.check))
+        return Side(role, table, fence, TableCommitter(table, self._user, fence.check))
 
     def open(self) -> Recovered:
         """Take over as this consumer's newest incarnation: fence the older ones and return where to go on.
@@ -263,7 +221,7 @@ class PaimonSink:
             clips = clip_row_ids(self._curated.table, curated_head, self._consumer, source, row_ids)
         runs = retirements(matches, datetime.now(UTC))
         if runs or clips:
-            pending = _Pending(self._curated.position, max(self._ledger.sequence, self._curated.sequence) + 1)
+            pending = Pending(self._curated.position, max(self._ledger.sequence, self._curated.sequence) + 1)
             rows = ledger_rows(runs, self._lineage(pending), self._watermark(self._curated.position))
             self._commit_side(self._ledger, pending, self._ledger.standing, rows)
             nothing = curated_rows([], self._lineage(pending))
@@ -297,7 +255,7 @@ class PaimonSink:
         self._mark = batch.mark or self._mark
         pending = self._pending
         if pending is None or pending.position != batch.position:
-            pending = _Pending(batch.position, max(self._ledger.sequence, self._curated.sequence) + 1)
+            pending = Pending(batch.position, max(self._ledger.sequence, self._curated.sequence) + 1)
             self._pending = pending
         num_before = self._num_attempts
         if self._ledger.sequence < pending.sequence:
@@ -318,7 +276,7 @@ class PaimonSink:
         if stray:
             raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
 
-    def _commit_ledger(self, batch: CommitBatch, pending: _Pending) -> None:
+    def _commit_ledger(self, batch: CommitBatch, pending: Pending) -> None:
         removed = self._entries_of_removed(batch)
         rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video, removed)) is not None]
         pending.num_ledger_rows = len(rows)
@@ -361,7 +319,7 @@ class PaimonSink:
         is_same = known.status == video.outcome.status.value and known.kept == kept_clip_ids(video)
         return None if is_same else known.run + 1
 
-    def _commit_curated(self, batch: CommitBatch, pending: _Pending) -> None:
+    def _commit_curated(self, batch: CommitBatch, pending: Pending) -> None:
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
         versions = self._versions_with(batch.videos)
         if versions is not None:
@@ -395,8 +353,8 @@ class PaimonSink:
 
     def _commit_side(
         self,
-        side: _Side,
-        pending: _Pending,
+        side: Side,
+        pending: Pending,
         after: Standing,
         rows: pa.Table,
         retired: Collection[int] = (),
@@ -413,7 +371,7 @@ class PaimonSink:
         self._publish(side, messages, pending.sequence, after, step=f"after_{side.role}_publish")
 
     def _publish(
-        self, side: _Side, messages: list[Any], sequence: int, after: Standing, *, step: str | None = None
+        self, side: Side, messages: list[Any], sequence: int, after: Standing, *, step: str | None = None
     ) -> None:
         marker = Marker(
             self._consumer,
@@ -442,7 +400,7 @@ class PaimonSink:
         side.fence.published = sequence
         side.standing = standing_of(marker, self._shard)
 
-    def _resolve(self, side: _Side) -> None:
+    def _resolve(self, side: Side) -> None:
         """Learn from the table's own snapshots whether a commit without an answer was published."""
         if not side.is_uncertain:
             return
@@ -461,7 +419,7 @@ class PaimonSink:
     def _num_attempts(self) -> int:
         return self._ledger.committer.num_attempts + self._curated.committer.num_attempts
 
-    def _lineage(self, pending: _Pending) -> Lineage:
+    def _lineage(self, pending: Pending) -> Lineage:
         return Lineage(self._consumer, self._epoch, pending.sequence, self._profile)
 
     def close(self) -> None:

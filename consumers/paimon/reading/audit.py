@@ -16,7 +16,8 @@ from consumers.paimon.reading.audit_clips import AuditedClips, DeepCheck
 from consumers.paimon.reading.audit_keys import comparable, compare_keys
 from consumers.paimon.reading.audit_ledger import AuditedLedger, RawReader, compare_rows
 from consumers.paimon.reading.audit_report import AuditReport, Findings
-from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.tables import RawColumns, TableNames, has_row_ids
 from schemas.positions import OffsetRange, Position
 from schemas.shards import Base, Share

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from consumers.paimon.reading.audit_ledger import AuditedLedger, RawReader
 from consumers.paimon.reading.audit_report import Findings
 from consumers.paimon.snapshots import read_snapshot
-from consumers.paimon.source.changelog_source import first_offset, snapshot_of
+from consumers.paimon.source.offsets import first_offset, snapshot_of
 
 _Digests = NDArray[np.bytes_]
 _Mask = NDArray[np.bool_]

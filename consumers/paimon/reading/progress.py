@@ -9,7 +9,8 @@ from typing import Any
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker
 from consumers.paimon.snapshots import earliest_snapshot_id, identity_of, read_snapshot, snapshot_time
-from consumers.paimon.source.changelog_source import ChangelogSource, snapshot_of
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.offsets import snapshot_of
 from consumers.paimon.source.retention import RetentionRules
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.tables import RawColumns, TableNames

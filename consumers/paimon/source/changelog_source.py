@@ -15,23 +15,20 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import lru_cache, partial
 from typing import Any
 
 import pyarrow as pa
-from pypaimon.consumer.consumer import Consumer
-from pypaimon.consumer.consumer_manager import ConsumerManager
 from pypaimon.read.streaming_table_scan import AsyncStreamingTableScan
 
-from consumers.clock import Clock
 from consumers.errors import PositionExpiredError, UnfollowedSnapshotError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.snapshots import earliest_snapshot_id, read_snapshot, snapshot_time
 from consumers.paimon.source.difference import difference
+from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.identity import SourceIdentity
 from consumers.paimon.source.keyed import check_keyed_table, first_levels
+from consumers.paimon.source.offsets import WHOLE_TABLE, Wanted, first_offset, from_offset, snapshot_of
 from consumers.paimon.source.raw_rows import RawRow, read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table
 from consumers.ports import RowOrigin, SourceHead
@@ -41,45 +38,11 @@ from schemas.source_mark import SourceMark
 
 _log = logging.getLogger(__name__)
 
-_BITS = 32
-_WHOLE_TABLE = 1 << (_BITS - 1)
 _KIND = "_row_kind"
 _UPDATE_BEFORE = "-U"
 _OVERWRITE = "OVERWRITE"
 _TOLD = frozenset({"APPEND", "COMPACT", "ANALYZE"})
 """Kinds of snapshots whose changes, if they have any, Paimon tells by itself."""
-_TOUCH_S = 60.0
-
-
-class OnExpired(StrEnum):
-    """What to do about a position whose snapshots are gone."""
-
-    FAIL = "fail"
-    EARLIEST = "earliest"
-    """Go on with the oldest snapshot that is left as a whole; what was removed in between is never seen."""
-
-
-def snapshot_of(offset: int) -> int:
-    """Return the id of the snapshot that ``offset`` belongs to."""
-    return offset >> _BITS
-
-
-def first_offset(snapshot_id: int) -> int:
-    """Return the offset of the first change in a snapshot."""
-    return snapshot_id << _BITS
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """The offsets of one snapshot that are asked for, in order."""
-
-    snapshot_id: int
-    ranges: tuple[OffsetRange, ...]
-
-    @property
-    def is_whole_table(self) -> bool:
-        """Whether they begin beyond the changes: then a consumer is on its way through the table as of the snapshot."""
-        return self.ranges[0].start >= first_offset(self.snapshot_id) + _WHOLE_TABLE
 
 
 class ChangelogSource:
@@ -179,7 +142,7 @@ class ChangelogSource:
                 num = self._num_changes(wanted.snapshot_id)
                 if wanted.is_whole_table:
                     snapshot = read_snapshot(self._manager, wanted.snapshot_id)
-                    first, num = first + _WHOLE_TABLE, 0 if snapshot is None else snapshot.total_record_count or 0
+                    first, num = first + WHOLE_TABLE, 0 if snapshot is None else snapshot.total_record_count or 0
                 total += sum(max(0, min(part.end, first + num) - part.start) for part in wanted.ranges)
             return total
 
@@ -193,8 +156,8 @@ class ChangelogSource:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        whole = [offset for offset in seen if offset % first_offset(1) >= _WHOLE_TABLE]
-        first = first_offset(snapshot_of(min(whole))) + _WHOLE_TABLE if whole else min(seen, default=0)
+        whole = [offset for offset in seen if offset % first_offset(1) >= WHOLE_TABLE]
+        first = first_offset(snapshot_of(min(whole))) + WHOLE_TABLE if whole else min(seen, default=0)
         end = 0 if head is None else first_offset(int(head.id) + 1)
         for item in self.read([OffsetRange(first, end)] if first < end else []):
             if isinstance(item, RawVideo):
@@ -278,23 +241,23 @@ class ChangelogSource:
         first = first_offset(earliest)
         is_new = bool(ranges) and ranges[0].start == 0
         has_lost = bool(ranges) and ranges[0].start < first and self._on_expired is OnExpired.EARLIEST
-        return first + _WHOLE_TABLE if is_new or has_lost else first
+        return first + WHOLE_TABLE if is_new or has_lost else first
 
-    def _wanted(self, ranges: Sequence[OffsetRange], earliest: int) -> Iterator[_Wanted]:
+    def _wanted(self, ranges: Sequence[OffsetRange], earliest: int) -> Iterator[Wanted]:
         """Yield what is asked for, one retained snapshot at a time."""
         start = self._beginning(ranges, earliest)
         pending: list[OffsetRange] = []
-        for part in _from(ranges, start):
+        for part in from_offset(ranges, start):
             for snapshot_id in range(snapshot_of(part.start), snapshot_of(part.end - 1) + 1):
                 piece = OffsetRange(
                     max(part.start, first_offset(snapshot_id)), min(part.end, first_offset(snapshot_id + 1))
                 )
                 if pending and snapshot_of(pending[0].start) != snapshot_id:
-                    yield _Wanted(snapshot_of(pending[0].start), tuple(pending))
+                    yield Wanted(snapshot_of(pending[0].start), tuple(pending))
                     pending = []
                 pending.append(piece)
         if pending:
-            yield _Wanted(snapshot_of(pending[0].start), tuple(pending))
+            yield Wanted(snapshot_of(pending[0].start), tuple(pending))
 
     def _expired(self, lost: OffsetRange, earliest: int) -> OffsetRange:
         first, last = snapshot_of(lost.start), min(snapshot_of(lost.end - 1), earliest - 1)
@@ -310,11 +273,11 @@ class ChangelogSource:
         _log.warning("%s: goes on with the table as it was there; what was removed in between is not seen", what)
         return lost
 
-    def _of_snapshot(self, snapshot: Any, wanted: _Wanted) -> Iterator[RawVideo | OffsetRange]:
+    def _of_snapshot(self, snapshot: Any, wanted: Wanted) -> Iterator[RawVideo | OffsetRange]:
         """Yield the rows that are wanted of one snapshot, and between them the ranges that hold none."""
         first = first_offset(wanted.snapshot_id)
         rows = self._whole_table(snapshot) if wanted.is_whole_table else self._changes(snapshot)
-        offset = first + _WHOLE_TABLE if wanted.is_whole_table else first
+        offset = first + WHOLE_TABLE if wanted.is_whole_table else first
         parts = iter(wanted.ranges)
         part = next(parts, None)
         for row in rows:
@@ -326,7 +289,7 @@ class ChangelogSource:
                 video = self._video(row, offset, snapshot)
                 yield OffsetRange(offset, offset + 1) if video is None else video
             offset += 1
-        yield from _from(wanted.ranges, offset)
+        yield from from_offset(wanted.ranges, offset)
 
     def _changes(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
         if self._is_overwrite(snapshot):
@@ -433,47 +396,6 @@ class ChangelogSource:
             return 0
         count = snapshot.changelog_record_count or snapshot.delta_record_count
         return int(count or 0)
-
-
-class SnapshotGuard:
-    """Keeps the snapshots that a consumer still needs from expiring, by a consumer file in the source table.
-
-    Such a file is itself given up when it has not been written for the table's ``consumer.expiration-time``, so it is
-    to be written again from time to time, also while a consumer is paused.
-
-    Args:
-        table: the pypaimon source table.
-        consumer: the consumer's name.
-        clock: time; the same need is written once a minute.
-    """
-
-    def __init__(self, table: Any, consumer: str, clock: Clock) -> None:
-        self._clock = clock
-        self._written: tuple[int, float] | None = None
-        self._manager = ConsumerManager(table.file_io, table.table_path)
-        self._snapshots = table.snapshot_manager()
-        self._name = f"sluice-{consumer}"
-
-    def protect(self, watermark: int) -> None:
-        """Keep the snapshot of the first offset that is not finished, and all after it.
-
-        Raises:
-            StoreUnavailableError: the store did not answer.
-        """
-        with store_errors("consumer file of the raw table"):
-            needed = snapshot_of(watermark)
-            if needed == 0:
-                needed = earliest_snapshot_id(self._snapshots)
-            now_s = self._clock.monotonic_s()
-            if self._written is None or self._written[0] != needed or now_s - self._written[1] >= _TOUCH_S:
-                self._manager.reset_consumer(self._name, Consumer(next_snapshot=needed))
-                self._written = (needed, now_s)
-
-
-def _from(ranges: Sequence[OffsetRange], start: int) -> Iterator[OffsetRange]:
-    for part in ranges:
-        if part.end > start:
-            yield OffsetRange(max(part.start, start), part.end)
 
 
 def _order(split: Any) -> tuple[str, int, int, str]:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog
-from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired, SnapshotGuard
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.guard import OnExpired, SnapshotGuard
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.tables import RawColumns, has_row_ids
 from schemas.positions import Position

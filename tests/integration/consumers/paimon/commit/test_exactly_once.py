@@ -11,7 +11,8 @@ import pytest
 
 from consumers.errors import ConfigurationError, FencedError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, open_catalog
-from consumers.paimon.commit.sink import STEPS, PaimonSink
+from consumers.paimon.commit.side import STEPS
+from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.reading.audit import audit
 from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch

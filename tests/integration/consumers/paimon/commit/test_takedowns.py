@@ -17,7 +17,8 @@ from consumers.errors import FencedError, StoreUnavailableError
 from consumers.loop.config import ProcessorConfig
 from consumers.loop.processor import Processor
 from consumers.paimon.commit.ledger_index import LedgerIndex, digests
-from consumers.paimon.commit.sink import STEPS, PaimonSink
+from consumers.paimon.commit.side import STEPS
+from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.versions import VersionIndex
 from consumers.paimon.reading.audit import AuditReport, audit
 from consumers.ports import CommitBatch

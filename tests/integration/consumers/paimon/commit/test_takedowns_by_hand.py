@@ -10,7 +10,8 @@ import pytest
 
 from consumers.paimon.catalog import CatalogConfig, open_catalog
 from consumers.paimon.commit.reposition import Repositioner
-from consumers.paimon.commit.sink import STEPS, PaimonSink
+from consumers.paimon.commit.side import STEPS
+from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.takedown import Takedown, TakedownStore, Tombstones, new_takedown
 from consumers.paimon.reading.audit import audit
 from consumers.paimon.tables import create_tables

@@ -10,13 +10,9 @@ import pytest
 from consumers.errors import ConfigurationError, PositionExpiredError
 from consumers.paimon.catalog import open_catalog
 from consumers.paimon.reading.progress import PaimonProgress
-from consumers.paimon.source.changelog_source import (
-    ChangelogSource,
-    OnExpired,
-    SnapshotGuard,
-    first_offset,
-    snapshot_of,
-)
+from consumers.paimon.source.changelog_source import ChangelogSource
+from consumers.paimon.source.guard import OnExpired, SnapshotGuard
+from consumers.paimon.source.offsets import first_offset, snapshot_of
 from consumers.paimon.source.retention import RetentionRules
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.tables import RawColumns, create_tables

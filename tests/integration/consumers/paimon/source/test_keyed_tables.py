@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.errors import ConfigurationError, PositionExpiredError, UnfollowedSnapshotError
-from consumers.paimon.source.changelog_source import ChangelogSource, OnExpired, first_offset
+from consumers.paimon.source.changelog_source import ChangelogSource
 from consumers.paimon.source.difference import difference
+from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.keyed import check_keyed_table
+from consumers.paimon.source.offsets import first_offset
 from consumers.paimon.source.sources import open_source
 from consumers.paimon.tables import RawColumns
 from schemas.positions import OffsetRange, Position

@@ -1,38 +1,25 @@
-"""Settings: ``sluice.toml`` and ``SLUICE_*`` environment variables, validated as a whole before anything is touched.
-
-A variable is ``SLUICE_`` + section + ``__`` + key, in capitals: ``SLUICE_POOL__REPLICAS=4``. It wins over the file.
-"""
+"""The sections of the settings file, and what each setting may be."""
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import logging
-import os
-import re
-import tomllib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
-    SettingsError,
 )
 
-from consumers.errors import ConfigurationError
 from schemas.profile import Limits, Profile
 from schemas.shards import Shard
 
-_log = logging.getLogger(__name__)
-
-DEFAULT_PATH = Path("sluice.toml")
 AUTO = "auto"
+
+
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
 Bytes = Annotated[int, Field(ge=1)]
 
 
@@ -333,111 +320,3 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     profile: Profile = Profile()
     limits: Limits = Limits()
-
-
-def settings_folder(config: Path | None) -> Path:
-    """Return the folder of the settings file that :func:`load_settings` reads, given the same path."""
-    return (config or Path(os.environ.get("SLUICE_CONFIG") or DEFAULT_PATH)).absolute().parent
-
-
-def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
-    """Read and validate the settings.
-
-    Args:
-        path: the file; ``$SLUICE_CONFIG`` or ``sluice.toml`` in the working directory if None. A file that was named
-            must exist; the default one may be absent where the environment holds what is needed.
-        overrides: values of the command line, by section; they win over file and environment.
-
-    Raises:
-        ConfigurationError: one line per setting that is unknown, mistyped or out of range.
-    """
-    named = path or (Path(os.environ["SLUICE_CONFIG"]) if os.environ.get("SLUICE_CONFIG") else None)
-    file = named or DEFAULT_PATH
-    content: dict[str, Any] = {}
-    if file.exists():
-        try:
-            content = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigurationError(f"{file}: cannot be read as TOML: {error}") from error
-    elif named is not None:
-        raise ConfigurationError(f"{file}: there is no such settings file; create one with `sluice init`")
-
-    class _Layered(Settings):
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,
-            file_secret_settings: PydanticBaseSettingsSource,
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, InitSettingsSource(settings_cls, content))
-
-    try:
-        settings = _Layered(**(overrides or {}))
-    except ValidationError as error:
-        raise ConfigurationError(_explain(error, file)) from error
-    except SettingsError as error:
-        raise ConfigurationError(_explain_environment()) from error
-    if content and _holds_secrets(content) and file.stat().st_mode & 0o077:
-        _log.warning("settings file %s holds secrets and others can read it: run `chmod 600 %s`", file, file)
-    return settings
-
-
-def _explain_environment() -> str:
-    """Say which variable cannot be read; never its value, which may be a secret."""
-    lines = []
-    for name in sorted(name for name in os.environ if name.upper().startswith("SLUICE_")):
-        # What is no table or list is taken as it is.
-        if os.environ[name].lstrip()[:1] in ("{", "["):
-            try:
-                json.loads(os.environ[name])
-            except ValueError as error:
-                lines.append(f'variable {name}: is no JSON: {error}; a table is written as {{"key": "value"}}')
-    return "\n".join(lines) or (
-        'a SLUICE_* variable cannot be read: tables and lists are written as JSON, as in {"key": "value"} and ["a"]'
-    )
-
-
-_SECRET_NAMES = re.compile(r"secret|password|access.?key|credential|(^|[._-])tokens?($|[._-])", re.IGNORECASE)
-
-
-def _holds_secrets(content: Mapping[str, Any], name: str = "") -> bool:
-    for key, value in content.items():
-        if isinstance(value, Mapping):
-            if _holds_secrets(value, key):
-                return True
-        elif isinstance(value, str) and key != "token_file" and _SECRET_NAMES.search(f"{name}.{key}"):
-            return True
-    return False
-
-
-_TAGGED = ("profile", "models", "captioner")
-_OF_VALIDATORS = "Value error, "
-
-
-def _explain(error: ValidationError, file: Path) -> str:
-    lines = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        keys = [str(part) for part in item["loc"]]
-        if tuple(keys[: len(_TAGGED)]) == _TAGGED:
-            # Pydantic names the kind of captioner there, as if it were a section.
-            del keys[len(_TAGGED) : len(_TAGGED) + 1]
-        name = ".".join(keys)
-        variable = "SLUICE_" + "__".join(keys).upper()
-        message = item["msg"]
-        if item["type"] == "extra_forbidden":
-            problem = "there is no such setting; remove it or correct its name"
-        elif item["type"] == "missing":
-            problem = f"is missing; set it in {file} or as {variable} (`sluice init` writes a file to start from)"
-        else:
-            if item["type"] == "model_type":
-                problem = f"is a section with keys of its own, [{name}], not one value"
-            elif message.startswith(_OF_VALIDATORS):
-                problem = message.removeprefix(_OF_VALIDATORS)
-            else:
-                problem = message[0].lower() + message[1:]
-            problem += f" (from {file} or {variable})"
-        lines.append(f"setting {name}: {problem}")
-    return "\n".join(lines)
