@@ -164,6 +164,17 @@ class CutMethod(StrEnum):
     """No bytes: the source reference and the span are the clip."""
 
 
+class ClipCheck(StrEnum):
+    """What reading a finished clip back, and holding it against its source, has led to."""
+
+    PASSED = "passed"
+    """It is what the video shows."""
+    ENCODED_AGAIN = "encoded_again"
+    """It was not; encoded in another way it passed."""
+    REJECTED = "rejected"
+    """No way made a clip that passed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClipMedia:
     """A kept clip: an MP4 and a JPEG thumbnail.
@@ -306,7 +317,7 @@ class VideoOutcome:
     ``bytes_read`` counts bytes fetched from the object store. ``version`` is that of the object that was read, None
     where none was opened; ``is_replaced``: it is another one than the row tells of. ``is_takedown``: there was nothing
     to process, the video was deleted from the source. ``is_move``: there was nothing to process, the row was so before,
-    under another id.
+    under another id. ``clip_checks`` counts the clips that were read back, by what came of it.
     """
 
     media: MediaInfo | None = None
@@ -318,6 +329,7 @@ class VideoOutcome:
     is_move: bool = False
     version: ObjectVersion | None = None
     is_replaced: bool = False
+    clip_checks: Mapping[ClipCheck, int] = field(default_factory=dict)
 
     @property
     def status(self) -> VideoStatus:

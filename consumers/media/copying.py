@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
 
 from av.packet import Packet
 from av.stream import Stream
@@ -29,6 +33,7 @@ class CopySelection:
         self._span = span
         self._following: deque[Packet[Stream]] = deque()
         self.packets = PacketQueue()
+        self._times = array("q")
         self.first: Packet[Stream] | None = None
         self.num_shown = self.num_hidden = self.num_leading = 0
 
@@ -36,6 +41,7 @@ class CopySelection:
         """Take or drop the next packet of pictures; ``pts`` is its timestamp."""
         if packet.is_keyframe and pts <= self._span.start_pts:
             self.packets.clear()
+            del self._times[:]
             self._following.clear()
             self.first = packet
             self.num_shown = self.num_hidden = self.num_leading = 0
@@ -59,9 +65,32 @@ class CopySelection:
         else:
             self.num_hidden += 1
         self.packets.append(packet)
+        self._times.append(pts)
 
     def _is_shown(self, pts: int) -> bool:
         return self._span.start_pts <= pts < self._span.end_pts
+
+    def drain(self, stream: Stream) -> Iterator[Packet[Stream]]:
+        """Yield the packets for ``stream``, the first frame shown at 0; to be called once.
+
+        Decode times are made from the presentation times: not every container tells them all. Each packet lasts until
+        the next one is shown, the last until the end of the clip.
+
+        Raises:
+            ValueError: two pictures share a time, which no MP4 can hold.
+        """
+        start, end = self._span.start_pts, self._span.end_pts
+        shown = array("q", sorted(self._times))
+        if any(later == earlier for earlier, later in pairwise(shown)):
+            raise ValueError("two pictures share a time")
+        delay = max((due - pts for due, pts in zip(shown, self._times, strict=True)), default=0)
+        for due, packet in zip(shown, self.packets.drain(), strict=True):
+            pts = packet.pts or 0
+            place = bisect_right(shown, pts)
+            until = shown[place] if place < len(shown) else max(end, pts + 1)
+            packet.stream = stream
+            packet.pts, packet.dts, packet.duration = pts - start, due - delay - start, until - pts
+            yield packet
 
     def is_clean(self, codec: str) -> bool:
         """Return whether the clip is exactly these packets: none hidden, none left out, nothing before referred to."""

@@ -22,6 +22,14 @@ BT601: Final = 6
 _HD_LONG_SIDE_PX: Final = 1280
 _HD_SHORT_SIDE_PX: Final = 720
 _MATRIX_BYTES: Final = 36
+_HDR_METADATA: Final = (
+    "MASTERING_DISPLAY_METADATA",
+    "CONTENT_LIGHT_LEVEL",
+    "DYNAMIC_HDR_PLUS",
+    "DYNAMIC_HDR_VIVID",
+    "DOVI_RPU_BUFFER",
+    "DOVI_METADATA",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,12 @@ def displayed_matrix(image: VideoFrame) -> int:
         return image.colorspace
     long_side_px, short_side_px = max(image.width, image.height), min(image.width, image.height)
     return BT709 if long_side_px >= _HD_LONG_SIDE_PX or short_side_px >= _HD_SHORT_SIDE_PX else BT601
+
+
+def hdr_metadata(image: VideoFrame) -> tuple[str, ...]:
+    """Return the names of what ``image`` tells of high dynamic range beside its colour tags, in lower case."""
+    told = cast(Any, SideDataContainer)(image)
+    return tuple(name.lower() for name in _HDR_METADATA if told.get(name) is not None)
 
 
 def assumed_matrix(image: VideoFrame) -> int | None:

@@ -1,12 +1,12 @@
-"""Encoding a clip again: H.264 for pictures, AAC for sound, both with the source's own times."""
+"""Encoding a clip's pictures again, as H.264 with the source's own times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
 
 import av
 import numpy as np
@@ -17,19 +17,37 @@ from consumers.media.display import (
     BT709,
     UPRIGHT,
     displayed_matrix,
+    hdr_metadata,
     is_rgb,
     orientation_of,
 )
 from consumers.media.spool import PacketQueue
 
 _MAX_TIMESCALE = 1_000_000
-_AAC_RATES_HZ = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
-_AAC_FRAME_SAMPLES = 1024
 _LIMITED_RANGE = 1
 _COLOUR_FILTER = "LANCZOS"
 _X264 = {"preset": "veryfast", "crf": "18"}
 _AVX512 = frozenset({"avx512f", "avx512cd", "avx512bw", "avx512dq", "avx512vl"})
 """What a processor has to have for x264 to take its code for AVX-512."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPictures:
+    """Packets of H.264 in decode order, each with its duration.
+
+    Attributes:
+        packets: of ``num_frames`` frames.
+        num_frames: frames encoded.
+        duration_s: ``length`` in seconds.
+        length: from the first frame to the end of the last, in units of the packets.
+        dropped_metadata: names of what the first frame tells of high dynamic range and H.264 here does not.
+    """
+
+    packets: PacketQueue
+    num_frames: int
+    length: int
+    duration_s: Fraction
+    dropped_metadata: tuple[str, ...]
 
 
 def encode_h264(
@@ -41,7 +59,7 @@ def encode_h264(
     time_base: Fraction,
     rate: Fraction | None,
     pixel_aspect: Fraction | None,
-) -> tuple[PacketQueue, int]:
+) -> EncodedPictures:
     """Encode ``frames`` as H.264 4:2:0 in a new stream of ``output``.
 
     Pictures are turned and mirrored as they are displayed, and keep their numbers and colour tags: only RGB is
@@ -59,7 +77,7 @@ def encode_h264(
         pixel_aspect: width of a pixel over its height before turning, square if None.
 
     Returns:
-        The packets and the number of frames in them; no stream is added where there are no frames.
+        No stream is added where there are no frames.
 
     Raises:
         av.FFmpegError: the encoder refused the frames.
@@ -69,6 +87,20 @@ def encode_h264(
     stream: av.VideoStream | None = None
     waiting: av.VideoFrame | None = None
     num_frames = 0
+    dropped_metadata: tuple[str, ...] = ()
+    # Of the frames that the encoder holds: it does not pass durations on.
+    durations: dict[int, int] = {}
+
+    def encode(frame: av.VideoFrame, until: int) -> None:
+        frame.duration = durations[frame.pts or 0] = max(1, until - (frame.pts or 0))
+        take(frame)
+
+    def take(frame: av.VideoFrame | None) -> None:
+        if stream is not None:
+            for packet in stream.encode(frame):
+                packet.duration = durations.pop(packet.pts or 0, 0)
+                packets.append(packet)
+
     for source in frames:
         pts = round(((source.pts or 0) - start_pts) * time_base / step)
         if waiting is not None and waiting.pts is not None and pts <= waiting.pts:
@@ -78,89 +110,21 @@ def encode_h264(
         if stream is None:
             stream = output.add_stream("libx264", rate=rate or Fraction(25), options=_x264_options())
             _match(stream, frame, step)
+            dropped_metadata = hdr_metadata(source)
             if pixel_aspect:
                 turned = orientation_of(source).transposes
                 stream.codec_context.sample_aspect_ratio = 1 / pixel_aspect if turned else pixel_aspect
         elif waiting is not None:
-            waiting.duration = pts - (waiting.pts or 0)
-            packets.extend(stream.encode(waiting))
+            encode(waiting, pts)
         waiting = frame
         num_frames += 1
-    if stream is not None and waiting is not None:
-        waiting.duration = max(1, round((end_pts - start_pts) * time_base / step) - (waiting.pts or 0))
-        packets.extend(stream.encode(waiting))
-        packets.extend(stream.encode(None))
-    return packets, num_frames
-
-
-def encode_aac(
-    output: OutputContainer, frames: Iterable[av.AudioFrame], *, start_s: Fraction, end_s: Fraction
-) -> PacketQueue:
-    """Encode the part of ``frames`` from ``start_s`` up to ``end_s`` as AAC in a new stream of ``output``.
-
-    Cut to the sample; a gap at the start stays a gap. Times are seconds on the clock of the frames' timestamps.
-
-    Returns:
-        The packets, none (and no stream) where no sound lies in the interval.
-
-    Raises:
-        av.FFmpegError: the encoder refused the frames.
-    """
-    packets = PacketQueue()
-    stream: av.AudioStream | None = None
-    resampler: av.AudioResampler | None = None
-    num_samples = 0
-    first = Fraction(0)
-    for frame in _sounding(frames, start_s, end_s):
-        if stream is None or resampler is None:
-            rate = frame.sample_rate if frame.sample_rate in _AAC_RATES_HZ else 48_000
-            layout = "mono" if frame.layout.nb_channels == 1 else "stereo"
-            stream = output.add_stream("aac", rate=rate, options={"b": "128k"})
-            stream.layout = layout
-            resampler = av.AudioResampler("fltp", layout, rate, frame_size=_AAC_FRAME_SAMPLES)
-            first = max(_begin(frame) - start_s, Fraction(0))
-        frame.pts = None
-        for piece in resampler.resample(frame):
-            num_samples += _encode_piece(stream, piece, first, num_samples, packets)
-    if stream is not None and resampler is not None:
-        for piece in resampler.resample(None):
-            num_samples += _encode_piece(stream, piece, first, num_samples, packets)
-        packets.extend(stream.encode(None))
-    return packets
-
-
-def _encode_piece(
-    stream: av.AudioStream, piece: av.AudioFrame, first: Fraction, offset: int, packets: PacketQueue
-) -> int:
-    piece.pts, piece.time_base = round(first * stream.rate) + offset, Fraction(1, stream.rate)
-    packets.extend(stream.encode(piece))
-    return piece.samples
-
-
-def _sounding(frames: Iterable[av.AudioFrame], start_s: Fraction, end_s: Fraction) -> Iterator[av.AudioFrame]:
-    """Yield ``frames`` without the samples outside of ``[start_s, end_s)``."""
-    for frame in frames:
-        if frame.pts is None:
-            continue
-        begin = _begin(frame)
-        skip = max(0, round((start_s - begin) * frame.sample_rate))
-        stop = min(frame.samples, round((end_s - begin) * frame.sample_rate))
-        if stop <= skip:
-            continue
-        if skip == 0 and stop == frame.samples:
-            yield frame
-            continue
-        samples = frame.to_ndarray()
-        channels = 1 if frame.format.is_planar else frame.layout.nb_channels
-        part = np.ascontiguousarray(samples[:, skip * channels : stop * channels])
-        cut = av.AudioFrame.from_ndarray(cast(Any, part), format=frame.format.name, layout=frame.layout)
-        cut.sample_rate, cut.time_base = frame.sample_rate, Fraction(1, frame.sample_rate)
-        cut.pts = round(begin * frame.sample_rate) + skip
-        yield cut
-
-
-def _begin(frame: av.AudioFrame) -> Fraction:
-    return (frame.pts or 0) * Fraction(frame.time_base or 1)
+    length = round((end_pts - start_pts) * time_base / step)
+    if waiting is not None:
+        # Guessed times may reach beyond the end.
+        length = max(length, (waiting.pts or 0) + 1)
+        encode(waiting, length)
+        take(None)
+    return EncodedPictures(packets, num_frames, length, length * step, dropped_metadata)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import io
 import os
@@ -29,6 +30,25 @@ def track_timescale(time_base: Fraction) -> int:
     return scale
 
 
+def lasting(packets: Iterable[Packet[Stream]], length: int) -> Iterator[Packet[Stream]]:
+    """Yield a track's packets, the last of which lasts so long that the track does not end before ``length``.
+
+    The muxer takes the length of a track from the decode times, of which only the last packet's duration says the end.
+    """
+    first_dts = first_pts = 0
+    waiting: Packet[Stream] | None = None
+    for packet in packets:
+        if waiting is None:
+            first_dts, first_pts = packet.dts or 0, packet.pts or 0
+        else:
+            yield waiting
+        waiting = packet
+    if waiting is not None:
+        missing = length - first_pts - ((waiting.dts or 0) - first_dts)
+        waiting.duration = max(waiting.duration or 0, missing)
+        yield waiting
+
+
 class Mp4Writer:
     """One MP4: add streams to :attr:`container`, then :meth:`finish` with all packets.
 
@@ -43,7 +63,8 @@ class Mp4Writer:
             _Output(self._file),
             "w",
             format="mp4",
-            options={"movflags": "+faststart", "movie_timescale": str(timescale)},
+            # Dolby Vision's configuration is written only where more than the standard's first edition is allowed.
+            options={"movflags": "+faststart", "movie_timescale": str(timescale), "strict": "unofficial"},
             io_open=lambda url, flags, options: _SecondView(self._file),
         )
         self.container: OutputContainer = opened
@@ -60,11 +81,17 @@ class Mp4Writer:
             av.FFmpegError: the muxer refused a stream or a packet.
             ValueError: ``shown`` is given and the video track has no edit list.
         """
-        for packet in heapq.merge(*tracks, key=_decode_time):
-            self.container.mux_one(packet)
-        self.container.close()
-        if shown is not None:
-            _limit_edit_list(self._file, shown)
+        try:
+            for packet in heapq.merge(*tracks, key=_decode_time):
+                self.container.mux_one(packet)
+            self.container.close()
+            if shown is not None:
+                _limit_edit_list(self._file, shown)
+        except BaseException:
+            with contextlib.suppress(av.FFmpegError, ValueError):
+                self.container.close()
+            self._file.close()
+            raise
         return self._file
 
 

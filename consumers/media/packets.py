@@ -22,7 +22,9 @@ from schemas.records import Span, Stage
 FAULTS = (av.FFmpegError, ValueError, OverflowError)
 """What libav and PyAV raise where the data are at fault."""
 
-_SOUND_WARMUP_S = Fraction(1, 5)
+SOUND_WARMUP_S = Fraction(1, 5)
+"""Packets of sound so long before a clip are read as well: decoders need some to begin cleanly."""
+
 _INDEXED = frozenset({"mov", "matroska", "avi"})
 _MAX_AUDIO_LAG_S = 5
 _MAX_REORDER_PACKETS = 64
@@ -40,6 +42,9 @@ class PacketSource:
     Attributes:
         video: the picture stream.
         audio: the sound stream, None without one that can be decoded.
+        has_unknown_sound: there is sound, and no decoder for it.
+        container_format: its name in libav.
+        video_codec: name of the pictures' codec.
 
     Raises:
         VideoError: the video cannot be opened.
@@ -47,6 +52,9 @@ class PacketSource:
 
     video: av.VideoStream
     audio: av.AudioStream | None
+    has_unknown_sound: bool
+    container_format: str
+    video_codec: str
 
     def __init__(self, stream: BinaryIO, limits: Limits, deadline: Deadline) -> None:
         self._stream = stream
@@ -57,12 +65,14 @@ class PacketSource:
     def _open(self) -> None:
         self._guard = GuardedStream(cast(BinaryIO, StreamView(self._stream)), lambda: self._deadline.check(Stage.CUT))
         self._container, self.video = open_video(cast(BinaryIO, self._guard), self._limits)
+        self.container_format = self._container.format.name
         self.video_codec = self.video.codec.canonical_name
-        self._is_indexed = self._container.format.name.split(",")[0] in _INDEXED
+        self._is_indexed = self.container_format.split(",")[0] in _INDEXED
         sound = self._container.streams.best("audio")
         # A broken header leaves a stream without a codec, whatever the type says.
         usable = isinstance(sound, av.AudioStream) and cast(object, sound.codec_context) is not None
         self.audio = cast(av.AudioStream, sound) if usable else None
+        self.has_unknown_sound = self.audio is None and bool(self._container.streams.audio)
 
     def can_seek(self, span: Span) -> bool:
         """Return whether timestamps name places in this video: there is an index, and they never began anew."""
@@ -80,6 +90,7 @@ class PacketSource:
         start, end = span.start_pts * span.time_base, span.end_pts * span.time_base
         video_done, audio_done = False, self.audio is None
         num_late = 0
+        before: Packet[Stream] | None = None
         for packet in self._rewind(span):
             if packet.stream is self.video:
                 if packet.pts is not None and packet.pts >= span.end_pts:
@@ -94,10 +105,20 @@ class PacketSource:
             elif packet.pts is not None:
                 begin = packet.pts * packet.time_base
                 audio_done = audio_done or begin >= end
-                if begin < end and begin + (packet.duration or 0) * packet.time_base > start - _SOUND_WARMUP_S:
+                if begin < end and begin + (packet.duration or 0) * packet.time_base > start - SOUND_WARMUP_S:
+                    # Not every container says how long a packet lasts: the one before may reach into the clip.
+                    if before is not None and not before.duration:
+                        yield before
+                    before = None
                     yield packet
+                else:
+                    before = packet
             if video_done and audio_done:
                 return
+
+    def read_all(self) -> Iterator[Packet[Stream]]:
+        """Yield all packets of both streams from the front; to be called before anything else is read."""
+        return self._demux()
 
     def _rewind(self, span: Span) -> Iterator[Packet[Stream]]:
         """Return the packets from a keyframe at or before the span, in decode order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from consumers.metrics import buckets
 from consumers.metrics.types import FILTER_REASONS, MODEL_STAGES, Metric, each
-from schemas.records import Stage
+from schemas.records import ClipCheck, Stage
 
 _STAGES = each(tuple(Stage))
 _MODELS = each(MODEL_STAGES)
@@ -35,6 +35,16 @@ CLIPS_REJECTED = Metric(
     ("consumer", "stage", "reason"),
     unit="clips",
     values=tuple((stage.value, reason) for stage, reason in FILTER_REASONS),
+)
+CLIP_CHECKS = Metric(
+    "sluice_clip_checks_total",
+    "counter",
+    "Clips read back and held against their source: passed, encoded_again (and passed then), rejected (cut_failed).",
+    "Stages",
+    ("consumer", "result"),
+    unit="clips",
+    values=each(tuple(ClipCheck)),
+    exploration_only=True,
 )
 STAGE_DURATION_SECONDS = Metric(
     "sluice_stage_duration_seconds",

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from consumers.media.look import ClipLook
 from schemas.records import Caption, ModelCall, Score, Span, Stage
 
 
@@ -51,7 +52,8 @@ class ClipEvidence:
     that of the clip, before turning, None where nothing says that pixels are not square. ``has_guessed_times``: up to
     its end some frame of the video was given another time than its packet says. ``num_sharing_time`` frames came at the
     time of the one before, and no file can show both. ``assumed_matrix`` as
-    :func:`~consumers.media.display.assumed_matrix`.
+    :func:`~consumers.media.display.assumed_matrix`. ``look`` is what the finished clip is held against, None where
+    every frame was corrupt.
     """
 
     index: int
@@ -63,6 +65,7 @@ class ClipEvidence:
     has_guessed_times: bool = False
     num_sharing_time: int = 0
     assumed_matrix: int | None = None
+    look: ClipLook | None = None
 
     def notes(self) -> tuple[Score, ...]:
         """Return what a reader of the clip should know of its frames, for the record; nothing where all is plain."""

@@ -5,9 +5,13 @@ from __future__ import annotations
 import copy
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
 from consumers.media.convert import FrameConverter
 from consumers.media.decode import DecodedFrame
 from consumers.media.display import assumed_matrix
+from consumers.media.look import ClipLook, small_picture
 from consumers.stages.base import ClipEvidence
 from consumers.stages.frames import FrameSelector
 from consumers.stages.meter import StageMeter
@@ -49,6 +53,8 @@ class ClipBuilder:
         self._selector = FrameSelector(tools.profile.frames)
         self._motion = MotionMeter(tools.profile.motion, tools.fps)
         self._last_usable: FrameView | None = None
+        self._first_picture: NDArray[np.uint8] | None = None
+        self._last_frame: DecodedFrame | None = None
         self._first_pts = first.pts
         self._first_s = first.time_s
         self._first_index = first.index
@@ -66,7 +72,9 @@ class ClipBuilder:
         self._last_end_pts, self._last_end_s, self._last_index = frame.end_pts, frame.end_s, frame.index
         if not frame.is_usable:
             return
-        self._last_usable = view
+        self._last_usable, self._last_frame = view, frame
+        if self._first_picture is None:
+            self._first_picture = small_picture(frame.image)
         with self._tools.frames_meter:
             self._selector.add(view)
             self._tools.frames_meter.num_in += 1
@@ -118,6 +126,19 @@ class ClipBuilder:
             has_guessed_times,
             self._num_sharing_time,
             self._assumed_matrix,
+            self._look(),
+        )
+
+    def _look(self) -> ClipLook | None:
+        frame = self._last_frame
+        if frame is None or self._first_picture is None:
+            return None
+        aspect = self._pixel_aspect or Fraction(1)
+        return ClipLook(
+            first=self._first_picture,
+            last=small_picture(frame.image),
+            size=frame.size,
+            pixel_aspect=1 / aspect if frame.orientation.transposes else aspect,
         )
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -23,6 +24,7 @@ from consumers.errors import (
     out_of_memory,
 )
 from consumers.media.cut import ClipCutter
+from consumers.media.look import ClipLook
 from consumers.media.nvdec import NvdecGaveUpError
 from consumers.media.reader import RangeReader
 from consumers.media.thumbnail import thumbnail_jpeg
@@ -39,6 +41,7 @@ from consumers.stages.single_pass import OpenDecoder, SinglePass
 from schemas.object_version import ObjectVersion, OnReplaced
 from schemas.profile import Limits, Profile, clip_id
 from schemas.records import (
+    ClipCheck,
     ClipOutcome,
     Failure,
     FailureKind,
@@ -133,6 +136,7 @@ class VideoCurator:
             run.bytes_read,
             version=run.version,
             is_replaced=run.is_replaced,
+            clip_checks=dict(run.checks),
         )
 
     def _guarded(self, video: RawVideo, run: _Run) -> Failure | None:
@@ -231,7 +235,9 @@ class VideoCurator:
     def _keep(self, clip: ClipEvidence) -> _Kept:
         middle = clip.frames[len(clip.frames) // 2]
         thumbnail = thumbnail_jpeg(middle.rgb, self._profile.clips.thumbnail_long_side_px)
-        return _Kept(clip.index, thumbnail, clip.starts_on_keyframe, clip.pixel_aspect, clip.has_guessed_times)
+        return _Kept(
+            clip.index, thumbnail, clip.starts_on_keyframe, clip.pixel_aspect, clip.has_guessed_times, clip.look
+        )
 
     def _cut(self, run: _Run, reader: RangeReader, kept: list[_Kept]) -> None:
         """Give every kept clip its bytes, or reject it where that is impossible."""
@@ -248,17 +254,23 @@ class VideoCurator:
                         starts_on_keyframe=item.starts_on_keyframe,
                         pixel_aspect=item.pixel_aspect,
                         has_guessed_times=item.has_guessed_times,
+                        look=item.look,
                     )
                     has_audio = run.media is not None and run.media.has_audio
                     media = run.delivery.deliver(clip.clip_id, result, item.thumbnail, source_has_audio=has_audio)
             except CutFailedError as error:
                 if reader.failure is not None:
                     raise
+                run.checks[ClipCheck.REJECTED] += 1
                 logger.warning("clip %s is rejected: %s", clip.clip_id, error)
                 run.clips[item.index] = replace(clip, rejected_by=Stage.CUT, reason="cut_failed", caption=None)
                 continue
             meter.num_out += 1
-            run.clips[item.index] = replace(clip, media=media)
+            if result.file is not None:
+                run.checks[ClipCheck.ENCODED_AGAIN if result.failed_checks else ClipCheck.PASSED] += 1
+            for fault in result.failed_checks:
+                logger.info("clip %s was encoded again: %s", clip.clip_id, fault)
+            run.clips[item.index] = replace(clip, media=media, scores=(*clip.scores, *result.losses))
 
 
 def _is_out_of_memory(error: Exception) -> bool:
@@ -272,6 +284,7 @@ class _Kept:
     starts_on_keyframe: bool
     pixel_aspect: Fraction | None
     has_guessed_times: bool
+    look: ClipLook | None
 
 
 class _Run:
@@ -294,6 +307,7 @@ class _Run:
         self.clips: list[ClipOutcome] = []
         self.meters = {stage: StageMeter(stage) for stage in (*JUDGING_STAGES, Stage.CUT)}
         self.pass_timings: tuple[StageTiming, ...] = ()
+        self.checks: Counter[ClipCheck] = Counter()
 
     def enter(self, stage: Stage) -> None:
         """Go on to ``stage``."""

@@ -122,6 +122,8 @@ class ConsumerTelemetry:
         for clip in outcome.clips:
             if clip.rejected_by is not None:
                 self._count(stage_names.CLIPS_REJECTED, clip.rejected_by, clip.reason or "unknown")
+        for result, num_clips in outcome.clip_checks.items():
+            self._count(stage_names.CLIP_CHECKS, result, amount=num_clips)
         duration_s = 0.0
         if outcome.media is not None:
             duration_s = outcome.media.duration_s
