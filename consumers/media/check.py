@@ -7,6 +7,8 @@ from fractions import Fraction
 from typing import IO, BinaryIO, cast
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from consumers.clock import Deadline
 from consumers.media.display import orientation_of
@@ -32,7 +34,8 @@ class Expected:
         duration_s: length of the track of pictures.
         look: what the pass saw; None where that is not known.
         sound: from where to where there is sound, in seconds from the start; None without any.
-        is_copied: the pictures are the source's own packets: all of them have to decode, to the same pixels.
+        encoded_last: the last picture that the encoder was given, as :func:`~consumers.media.look.small_picture`; None
+            for a copy.
     """
 
     num_frames: int
@@ -40,13 +43,19 @@ class Expected:
     duration_s: Fraction
     look: ClipLook | None
     sound: tuple[Fraction, Fraction] | None
-    is_copied: bool
+    encoded_last: NDArray[np.uint8] | None = None
+
+    @property
+    def is_copied(self) -> bool:
+        """Whether the pictures are the source's own packets: all of them have to decode, to the same pixels."""
+        return self.encoded_last is None
 
 
 def find_fault(file: IO[bytes], expected: Expected, deadline: Deadline) -> str | None:
     """Return what is wrong with the MP4 in ``file``, None where nothing is.
 
-    Of encoded pictures the first and the last are decoded, of copied ones all.
+    Of copied pictures all are decoded, of encoded ones the first; the last is looked at as the encoder was given it, as
+    decoding it would take all those before it that it refers to.
 
     Raises:
         DeadlineExceededError: no time left.
@@ -66,20 +75,15 @@ class _Reading:
         self._stream = container.streams.video[0]
         self._context = self._stream.codec_context
         self._context.thread_count = 1
-        if not expected.is_copied:
-            # Costs a third of the decode, and is not seen at the size at which pictures are compared.
-            self._context.options = {"skip_loop_filter": "all"}
         self._time_base = Fraction(self._stream.time_base or 1)
         self._num_shown = self._num_hidden = self._num_decoded = 0
-        self._keyframe = self._latest = 0
+        self._latest = 0
         self._first: av.VideoFrame | None = None
         self._last: av.VideoFrame | None = None
         self._sound: tuple[Fraction, Fraction] | None = None
 
     def fault(self) -> str | None:
         self._read()
-        if not self._expected.is_copied:
-            self._decode_end()
         return self._wrong_frames() or self._wrong_picture() or self._wrong_length() or self._wrong_sound()
 
     def _read(self) -> None:
@@ -96,8 +100,6 @@ class _Reading:
                 self._num_shown += 1
             if not packet.is_discard and packet.pts is not None:
                 self._latest = max(self._latest, packet.pts)
-            if packet.is_keyframe and packet.pts is not None:
-                self._keyframe = packet.pts
             if self._expected.is_copied or self._first is None:
                 self._take(self._context.decode(cast("av.Packet[av.VideoStream]", packet)))
         if self._expected.is_copied or self._first is None:
@@ -111,15 +113,6 @@ class _Reading:
                 self._first = frame
             self._last = frame
             self._num_decoded += 1
-
-    def _decode_end(self) -> None:
-        """Decode from the last keyframe on what the last picture needs."""
-        self._container.seek(self._keyframe, stream=self._stream)
-        for packet in self._container.demux(self._stream):
-            self._deadline.check(Stage.CUT)
-            # Pictures that no other refers to cost nothing then.
-            self._context.skip_frame = "DEFAULT" if packet.pts in {None, self._latest} else "NONREF"
-            self._take(self._context.decode(packet if packet.size else None))
 
     def _note_sound(self, packet: av.Packet[av.stream.Stream]) -> None:
         if packet.pts is None or packet.is_discard:
@@ -136,13 +129,13 @@ class _Reading:
             return f"it hides {self._num_hidden} frames"
         if expected.is_copied and self._num_decoded != expected.num_frames:
             return f"{self._num_decoded} of its {expected.num_frames} frames can be decoded"
-        if self._first is None or self._last is None or self._last.pts != self._latest:
+        if self._first is None or (expected.is_copied and (self._last is None or self._last.pts != self._latest)):
             return "its first or last frame cannot be decoded"
         return f"its first frame is at {float(self._first.time or 0):.3f} s" if self._first.pts != 0 else None
 
     def _wrong_picture(self) -> str | None:
-        look, first, last = self._expected.look, self._first, self._last
-        if look is None or first is None or last is None:
+        look, first = self._expected.look, self._first
+        if look is None or first is None:
             return None
         orientation = orientation_of(first)
         width, height = orientation.size(first.width, first.height)
@@ -154,8 +147,11 @@ class _Reading:
         if abs(float(aspect / look.pixel_aspect) - 1) > _MAX_ASPECT_ERROR:
             return f"the aspect of its pixels is {aspect}, in the source {look.pixel_aspect}"
         least_db = _LEAST_COPIED_DB if self._expected.is_copied else _LEAST_ENCODED_DB
-        for name, seen, shown in (("first", look.first, first), ("last", look.last, last)):
-            found_db = likeness_db(seen, small_picture(shown))
+        last = self._expected.encoded_last
+        if last is None and self._last is not None:
+            last = small_picture(self._last)
+        for name, seen, shown in (("first", look.first, small_picture(first)), ("last", look.last, last)):
+            found_db = 0.0 if shown is None else likeness_db(seen, shown)
             if found_db < least_db:
                 return f"its {name} picture is not the source's ({found_db:.1f} dB)"
         return None

@@ -9,6 +9,8 @@ from fractions import Fraction
 from typing import IO, BinaryIO, Literal, cast
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from consumers.clock import Deadline
 from consumers.errors import CutFailedError, NoFramesError, TruncatedError
@@ -276,6 +278,7 @@ class ClipCutter:
             find_sound(),
             duration_s=video.duration_s,
             encodes_sound=encodes_sound,
+            encoded_last=video.last,
         )
 
     def _finished(
@@ -290,6 +293,7 @@ class ClipCutter:
         duration_s: Fraction,
         shown: int | None = None,
         encodes_sound: bool = False,
+        encoded_last: NDArray[np.uint8] | None = None,
     ) -> _Made:
         """Write pictures and sound, and return the clip with what it has to be."""
         sound = clip_sound.write(writer, encodes=encodes_sound)
@@ -309,7 +313,7 @@ class ClipCutter:
             duration_s=duration_s,
             look=job.look,
             sound=None if sound is None else (sound.begin_s, sound.end_s),
-            is_copied=result.method is not CutMethod.REENCODE_H264,
+            encoded_last=encoded_last,
         )
         return result, expected
 

@@ -21,6 +21,7 @@ from consumers.media.display import (
     is_rgb,
     orientation_of,
 )
+from consumers.media.look import small_picture
 from consumers.media.spool import PacketQueue
 
 _MAX_TIMESCALE = 1_000_000
@@ -40,6 +41,7 @@ class EncodedPictures:
         num_frames: frames encoded.
         duration_s: ``length`` in seconds.
         length: from the first frame to the end of the last, in units of the packets.
+        last: the last frame, as :func:`~consumers.media.look.small_picture`; None without frames.
         dropped_metadata: names of what the first frame tells of high dynamic range and H.264 here does not.
     """
 
@@ -47,6 +49,7 @@ class EncodedPictures:
     num_frames: int
     length: int
     duration_s: Fraction
+    last: NDArray[np.uint8] | None
     dropped_metadata: tuple[str, ...]
 
 
@@ -86,6 +89,7 @@ def encode_h264(
     packets = PacketQueue()
     stream: av.VideoStream | None = None
     waiting: av.VideoFrame | None = None
+    latest: av.VideoFrame | None = None
     num_frames = 0
     dropped_metadata: tuple[str, ...] = ()
     # Of the frames that the encoder holds: it does not pass durations on.
@@ -116,7 +120,7 @@ def encode_h264(
                 stream.codec_context.sample_aspect_ratio = 1 / pixel_aspect if turned else pixel_aspect
         elif waiting is not None:
             encode(waiting, pts)
-        waiting = frame
+        waiting, latest = frame, source
         num_frames += 1
     length = round((end_pts - start_pts) * time_base / step)
     if waiting is not None:
@@ -124,7 +128,8 @@ def encode_h264(
         length = max(length, (waiting.pts or 0) + 1)
         encode(waiting, length)
         take(None)
-    return EncodedPictures(packets, num_frames, length, length * step, dropped_metadata)
+    last = None if latest is None else small_picture(latest)
+    return EncodedPictures(packets, num_frames, length, length * step, last, dropped_metadata)
 
 
 @cache

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from consumers.media.display import displayed_matrix, orientation_of
 
 _SIDE_PX: Final = 32
+_HALFWAY_PX: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,16 @@ class ClipLook:
 
 def small_picture(image: VideoFrame) -> NDArray[np.uint8]:
     """Return ``image`` as displayed, each side squeezed to 32 pixels: ``(32, 32, 3)`` uint8 BGR."""
-    # Not scaled by libav: its averages over so many pixels differ from side to side.
-    whole = image.reformat(format="bgr24", src_colorspace=displayed_matrix(image), threads=1).to_ndarray()
+    # In two steps: over so many pixels at once libav's averages differ from side to side.
+    factor = max(1, min(image.width, image.height) // _HALFWAY_PX)
+    whole = image.reformat(
+        width=image.width // factor,
+        height=image.height // factor,
+        format="bgr24",
+        src_colorspace=displayed_matrix(image),
+        interpolation="AREA",
+        threads=1,
+    ).to_ndarray()
     small = cv2.resize(np.asarray(whole, dtype=np.uint8), (_SIDE_PX, _SIDE_PX), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(orientation_of(image).upright(np.asarray(small, dtype=np.uint8)))
 
