@@ -75,7 +75,7 @@ def test_consumer_and_audit_go_on_after_a_compaction(config: CatalogConfig) -> N
     running = PaimonSink(config, NAMES, "films", PROFILE)
     position = running.open().position
     AppendCompaction(table(config, NAMES.ledger), LEDGER_SORT).run()
-    append_raw(config, ["late"])
+    append_raw(config, [f"v{NUM_COMMITS}"])
     running.commit(batch(position, [NUM_COMMITS]))
     running.close()
     assert ledger_counts(config) == Counter({(row_id, 1): 1 for row_id in range(NUM_COMMITS + 1)})
