@@ -97,6 +97,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     assert "created" in run.stdout
     settings = (tmp_path / "sluice.toml").read_text().replace('id = "default"', 'id = "films"\ncommit_interval_s = 0.5')
+    # A broken upload is mended under its own name, and its row replayed.
+    settings = settings.replace("[input]\n", '[input]\non_replaced = "take_new"\n')
     (tmp_path / "sluice.toml").write_text(
         settings + "\n[api]\nport = 0\nmetrics_port = 0\nprobe_interval_s = 0.3\ncontrol_poll_interval_s = 0.2\n"
     )

@@ -53,7 +53,7 @@ def _forget_commit_users(config: CatalogConfig) -> None:
 @pytest.mark.parametrize("is_old", [False, True])
 def test_running_consumer_goes_on_past_copies_of_its_marker(tmp_path: Path, is_old: bool) -> None:
     config = make_warehouse(tmp_path / "warehouse")
-    append_raw(config, "abc")
+    append_raw(config, ["v0", "v1", "v2"])
     sink = PaimonSink(config, NAMES, "main", PROFILE)
     sink.open()
     sink.commit(batch(Position(), [0]))
@@ -74,7 +74,7 @@ def test_running_consumer_goes_on_past_copies_of_its_marker(tmp_path: Path, is_o
 
 def test_copies_of_a_division_and_of_a_repositioning_fence_nobody(tmp_path: Path) -> None:
     config = make_warehouse(tmp_path / "warehouse")
-    append_raw(config, "abcd")
+    append_raw(config, ["v0", "v1", "v2", "v3"])
     sink = PaimonSink(config, NAMES, "main", PROFILE)
     sink.open()
     sink.commit(batch(Position(), [0]))
@@ -108,7 +108,7 @@ def test_consumer_goes_on_where_java_compacted_manifests_and_altered_its_tables(
         running = Fence("default", newest.commit_user, f"sluice.{name}")
         running.seen(manager.get_snapshot_by_id(latest.id - 1))
         running.check(manager, latest)
-    append_raw(config, ["d"])
+    append_raw(config, ["v3"])
     sink = PaimonSink(config, NAMES, "default", PROFILE)
     assert sink.open().position == Position(3)
     sink.commit(CommitBatch((processed(3, source="sluice.raw_videos"),), Position(4)))

@@ -116,7 +116,7 @@ def test_larger_batch_after_the_outage_repeats_nothing_and_its_position_is_told(
     store: FaultyStore, s3_server: S3Server, name: str
 ) -> None:
     config = _warehouse(store, s3_server, f"larger-{name.replace('_', '-')}")
-    append_raw(config, "abcd")
+    append_raw(config, ["v0", "v1", "v2", "v3"])
     committed: list[Position] = []
     sink = PaimonSink(config, NAMES, "main", PROFILE, on_committed=committed.append)
     sink.open()

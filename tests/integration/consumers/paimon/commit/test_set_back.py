@@ -22,7 +22,7 @@ _NUM_ROWS = 4
 @pytest.fixture
 def config(tmp_path: Path) -> CatalogConfig:
     config = make_warehouse(tmp_path / "warehouse")
-    append_raw(config, "abcd")
+    append_raw(config, ["v0", "v1", "v2", "v3"])
     return config
 
 
