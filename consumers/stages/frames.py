@@ -57,10 +57,15 @@ def choose_nearest(candidates: Sequence[float], targets: Sequence[float]) -> lis
 
 
 def thin_by_gap(times: Sequence[float], min_gap_s: float) -> list[int]:
-    """Return the indices that stay when times closer than ``min_gap_s`` to the last one kept are dropped."""
+    """Return the indices that stay when times closer than ``min_gap_s`` to the last one kept are dropped.
+
+    One stays all the same where dropping it would open a gap of more than twice that.
+    """
     kept = [0] if times else []
     for index in range(1, len(times)):
-        if times[index] - times[kept[-1]] >= min_gap_s:
+        last_s = times[kept[-1]]
+        opens_gap = index + 1 < len(times) and times[index + 1] - last_s > 2 * min_gap_s
+        if times[index] - last_s >= min_gap_s or opens_gap:
             kept.append(index)
     return kept
 
