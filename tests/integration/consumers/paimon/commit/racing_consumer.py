@@ -1,7 +1,7 @@
 """One process of a race: commits rows of a consumer, taking over again when it is fenced, up to four times.
 
 Run as ``python -m tests.integration.consumers.paimon.commit.racing_consumer WAREHOUSE CONSUMER NUM_ROWS SEED``; prints
-commits and fencings.
+``ready``, waits for a line, and prints commits and fencings.
 WAREHOUSE is a folder, or catalog options as JSON. With a STEP in place of a seed it kills itself with SIGKILL when the
 first commit reaches that step.
 """
@@ -57,6 +57,9 @@ if __name__ == "__main__":
     where, name, count, last = sys.argv[1:]
     opened = CatalogConfig(json.loads(where), "db") if where.startswith("{") else make_warehouse(Path(where))
     if last.isdigit():
+        # All begin at one word: processes that start one after the other might never meet.
+        print("ready", flush=True)
+        sys.stdin.readline()
         print(*race(opened, name, int(count), int(last)))
     else:
         die_at(opened, name, int(count), last)

@@ -57,7 +57,9 @@ def _sink(config: CatalogConfig, consumer: str = "main", die_at: str | None = No
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.integration.consumers.paimon.commit.racing_consumer", *arguments]
-    return subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def _once(num_rows: int) -> Counter[tuple[int, int]]:
@@ -108,6 +110,13 @@ def test_three_copies_race_while_another_consumer_commits_and_each_row_stands_on
     append_raw(config, (f"v{n}" for n in range(num_rows)))
     racers = [_start(config.warehouse, "main", str(num_rows), str(seed)) for seed in range(3)]
     other = _start(config.warehouse, "other", str(num_rows), "3")
+    for process in (*racers, other):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in (*racers, other):
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
     outputs = [process.communicate(timeout=120) for process in (*racers, other)]
     assert [process.returncode for process in (*racers, other)] == [0, 0, 0, 0], outputs
     fenced = [int(stdout.split()[1]) for stdout, _ in outputs]
