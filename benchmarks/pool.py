@@ -198,7 +198,7 @@ def _memory() -> dict[str, object]:
 
 
 def _task(path: Path) -> VideoTask:
-    return VideoTask(replace(make_video(0), blob=BlobReference(str(path))), 1, _DEADLINE_S)
+    return VideoTask(replace(make_video(0, None), blob=BlobReference(str(path))), 1, _DEADLINE_S)
 
 
 class _started:  # noqa: N801 - used as a function

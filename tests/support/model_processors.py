@@ -66,7 +66,7 @@ def write_videos(folder: Path, count: int) -> list[Path]:
 
 
 def task_for(row_id: int, path: Path, *, deadline_s: float = 180.0) -> VideoTask:
-    return VideoTask(replace(make_video(row_id), blob=BlobReference(str(path))), 1, deadline_s)
+    return VideoTask(replace(make_video(row_id, None), blob=BlobReference(str(path))), 1, deadline_s)
 
 
 def judged(outcome: VideoOutcome) -> list[tuple]:
