@@ -275,7 +275,11 @@ class RayServePool:
                 name for name in needed if name not in found or found[name].replica_states.get("RUNNING", 0) == 0
             ]
             # Serve does not say whose replicas run: those of a predecessor count only once the change is complete.
-            is_changing = self._takes_over and any(found[name].status != "HEALTHY" for name in needed if name in found)
+            # At first not even the deployments have heard of the change; the application has.
+            is_changing = self._takes_over and (
+                (app is not None and app.status != "RUNNING")
+                or any(found[name].status != "HEALTHY" for name in needed if name in found)
+            )
             is_late = time.monotonic() > give_up_at_s
             if not missing and (is_late or not is_changing):
                 return

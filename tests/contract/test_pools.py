@@ -1,4 +1,5 @@
 import functools
+import itertools
 import os
 import signal
 import threading
@@ -64,6 +65,7 @@ class TestInlinePool(PoolSuite, HeldByAFile, ReportSuite):
             InlinePool(make_scripted, num_workers=0)
 
 
+_numbers = itertools.count()
 CONFIG = RayPoolConfig(app_name="pool-suite", num_replicas=2, deadline_grace_s=0.5, worker_memory_bytes=2**30)
 
 
@@ -88,8 +90,9 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
 
     @pytest.fixture
     def make_pool(self, pool):
-        # They share the Ray that ``pool`` started.
-        return functools.partial(RayServePool, config=replace(CONFIG, app_name="pool-suite-second", num_replicas=1))
+        # They share the Ray that ``pool`` started; each has a name of its own, as its predecessor may still be closing.
+        name = f"pool-suite-{next(_numbers)}"
+        return functools.partial(RayServePool, config=replace(CONFIG, app_name=name, num_replicas=1))
 
     def test_a_worker_killed_under_load_loses_no_video(self, pool, tmp_path):
         gate = tmp_path / "gate"
