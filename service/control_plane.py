@@ -185,7 +185,12 @@ class ControlPlane:
             ),
             on_view=_StatePublisher(telemetry, activity),
         )
-        policy = LagPolicy(current_within_s=settings.api.current_within_s, stalled_after_s=settings.api.stalled_after_s)
+        # A row that waits for the commit that was asked for is no backlog.
+        least_s = 2 * settings.consumer.commit_interval_s
+        policy = LagPolicy(
+            current_within_s=max(settings.api.current_within_s, least_s),
+            stalled_after_s=max(settings.api.stalled_after_s, least_s),
+        )
         return Host(
             {consumer_id: hosted},
             control,

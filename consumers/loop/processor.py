@@ -73,6 +73,7 @@ class Processor:
         self._pause_requested = False
         self._drain_timeout_s = self._config.drain_timeout_s
         self._drain_until_s: float | None = None
+        self._is_ending = False
         self._breaker = Breaker(self._config.breaker, self._config.retry.jitter)
         self._in_flight = InFlight(
             pool,
@@ -139,6 +140,7 @@ class Processor:
                 run with another pool, and held against no video.
         """
         started_s = self._clock.monotonic_s()
+        self._is_ending = until_caught_up
         while not self._committer.open():
             if self._stop_requested:
                 return self._report(EndReason.STOPPED, None, started_s)
@@ -153,7 +155,7 @@ class Processor:
             self._committer.mark = intake.mark or self._committer.mark
             self._in_flight.probe()
             self._commit_if_due(intake)
-            reason = self._end_reason(intake, until_caught_up)
+            reason = self._end_reason(intake)
             self._publish_status(intake)
             if reason is not None:
                 return self._report(reason, intake.head_offset, started_s)
@@ -181,7 +183,7 @@ class Processor:
             return Phase.PAUSED if self._is_done() else Phase.PAUSING
         return Phase.RUNNING
 
-    def _end_reason(self, intake: Intake, until_caught_up: bool) -> EndReason | None:
+    def _end_reason(self, intake: Intake) -> EndReason | None:
         phase = self._phase()
         if phase is Phase.DRAINING:
             now_s = self._clock.monotonic_s()
@@ -192,12 +194,12 @@ class Processor:
             if now_s >= self._drain_until_s:
                 self._commit_all()
                 return EndReason.DRAIN_INCOMPLETE if self._in_flight else EndReason.STOPPED
-        elif until_caught_up and self._is_held_for_long():
+        elif self._is_ending and self._is_held_for_long():
             self._commit_all()
             raise BreakerOpenError(
                 f"the breaker is open: {self._breaker.reason}; {len(self._in_flight)} videos are left to the next run"
             )
-        elif until_caught_up and phase is Phase.RUNNING and self._is_done() and intake.is_at_head:
+        elif self._is_ending and phase is Phase.RUNNING and self._is_done() and intake.is_at_head:
             # The head may have moved since it was read: look again before believing it.
             intake.poll_now()
             if intake.peek() is None and intake.is_at_head and intake.last_error is None:
@@ -219,7 +221,7 @@ class Processor:
             intake.take()
             if isinstance(item, SkippedRange):
                 self._counts.num_skipped_offsets += 0 if item.is_expected else len(item.range)
-                self._committer.skip(item.range)
+                self._committer.skip(item)
                 continue
             self._counts.num_admitted += 1
             self._observer.admitted(item)
@@ -300,9 +302,14 @@ class Processor:
     def _is_commit_due(self, intake: Intake) -> bool:
         if self._committer.is_empty:
             return False
-        is_running = self._phase() is Phase.RUNNING
-        is_idle = not self._in_flight and (not is_running or intake.is_at_head)
-        return is_idle or self._committer.is_due or (is_running and self._is_held_up_by_clips(intake))
+        is_running, is_idle = self._phase() is Phase.RUNNING, self._is_idle(intake)
+        if is_idle and (self._is_ending or not is_running):
+            return True
+        return self._committer.is_early_due(is_idle=is_idle) or (is_running and self._is_held_up_by_clips(intake))
+
+    def _is_idle(self, intake: Intake) -> bool:
+        """Whether nothing is to be done just now."""
+        return not self._in_flight and (intake.is_at_head or self._phase() is not Phase.RUNNING)
 
     def _is_held_up_by_clips(self, intake: Intake) -> bool:
         """Whether the next video does not fit and committing the finished clips is the way to make room for it."""
@@ -333,7 +340,7 @@ class Processor:
         times_s = [] if retry_at_s is None else [retry_at_s]
         if self._drain_until_s is not None:
             times_s.append(self._drain_until_s)
-        commit_at_s = self._committer.wake_at_s()
+        commit_at_s = self._committer.wake_at_s(is_idle=self._is_idle(intake))
         if commit_at_s is not None:
             times_s.append(commit_at_s)
         # An item that does not fit waits for an event, not for a time.

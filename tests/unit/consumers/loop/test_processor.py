@@ -28,8 +28,8 @@ from consumers.testing import (
     make_video,
     rejected_outcome,
 )
-from schemas.positions import Position
-from schemas.records import FailureKind
+from schemas.positions import OffsetRange, Position
+from schemas.records import FailureKind, RowKind, SkippedRange
 
 NO_DELAY = RetryPolicy(base_s=0, max_s=0)
 # Here a mix of failures is what is tested; the breaker has tests of its own in test_breaker.py.
@@ -217,6 +217,77 @@ def test_a_finished_batch_is_committed_at_once_when_there_is_nothing_else_to_do(
         rig.pool.wait_for(1)
         rig.pool.finish(0)
         rig.recorder.wait_for(lambda r: r.num_committed == 1)
+
+
+def trickle(rig, num_videos, pause_s):
+    """Let one video land each ``pause_s`` and be finished before the next one does."""
+    for row_id in range(num_videos):
+        rig.source.append(make_video(row_id))
+        rig.clock.advance(pause_s)
+        rig.recorder.wait_for(lambda r, done=row_id + 1: r.num_finished == done)
+        rig.settle()
+
+
+def test_a_steady_trickle_is_committed_once_an_interval_and_not_video_by_video():
+    config = replace(CONFIG, commit=CommitPolicy(interval_s=60))
+    rig = Rig(FakeSource(), FakePool(script=lambda task: kept_outcome(task.video)), config=config)
+    with rig.running():
+        trickle(rig, 120, 5)
+        assert len(rig.sink.batches) <= 600 / 60 + 4
+        assert len(rig.tables.ledger) >= 120 - 60 / 5
+    assert sorted(rig.tables.ledger) == list(range(120))
+
+
+def test_after_the_first_few_a_lone_video_waits_no_longer_than_an_interval():
+    config = replace(CONFIG, commit=CommitPolicy(interval_s=60, max_early=1))
+    rig = Rig(FakeSource(), FakePool(script=lambda task: kept_outcome(task.video)), config=config)
+    with rig.running():
+        trickle(rig, 2, 5)
+        assert rig.tables.ledger == [0]
+        rig.clock.advance(61)
+        rig.recorder.wait_for(lambda r: r.num_committed == 2)
+
+
+@pytest.mark.parametrize("how", ["pause", "request_stop"])
+def test_a_pause_or_stop_commits_what_waits_at_once(how):
+    config = replace(CONFIG, commit=CommitPolicy(interval_s=60, max_early=1))
+    rig = Rig(FakeSource(), FakePool(script=lambda task: kept_outcome(task.video)), config=config)
+    with rig.running():
+        trickle(rig, 2, 5)
+        assert rig.tables.ledger == [0]
+        getattr(rig.processor, how)()
+        rig.recorder.wait_for(lambda r: r.num_committed == 2)
+
+
+def test_a_removed_video_goes_at_once_while_others_are_in_flight():
+    rig = Rig(FakeSource(1), FakePool())
+    with rig.running():
+        rig.pool.wait_for(1)
+        rig.source.append(
+            replace(make_video(1), row_kind=RowKind.DELETE), replace(make_video(2), row_kind=RowKind.DELETE)
+        )
+        rig.clock.advance(1)
+        rig.recorder.wait_for(lambda r: r.num_committed == 2)
+        assert len(rig.sink.batches) == 1
+        rig.pool.finish(0)
+
+
+def test_offsets_of_others_make_no_commit_of_their_own_until_long_after():
+    class Others(FakeSource):
+        def read(self, ranges):
+            for item in super().read(ranges):
+                yield SkippedRange(OffsetRange(item.row_id, item.row_id + 1), is_expected=True)
+
+    rig = Rig(Others(), FakePool())
+    with rig.running():
+        for row_id in range(20):
+            rig.source.append(make_video(row_id))
+            rig.clock.advance(20)
+            rig.settle()
+        assert rig.sink.batches == []
+        rig.clock.advance(300)
+        assert rig.processor.wait_until(lambda status: status.position == Position(20), 10)
+        assert len(rig.sink.batches) == 1
 
 
 def test_a_stop_finishes_and_commits_all_that_was_admitted():
