@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from consumers.clock import Clock
 from consumers.errors import StoreUnavailableError
 from consumers.loop.commit_policy import CommitPolicy, CommitPolicyState
@@ -34,10 +36,12 @@ class Committer:
         self._patience = patience
         self._videos: list[ProcessedVideo] = []
         self._done: list[OffsetRange] = []
+        self._replays: list[OffsetRange] = []
         self._pending: CommitBatch | None = None
         self._held_bytes = 0
         self._pending_bytes = 0
         self.position = Position()
+        self.replays = Position()
         self.share = Share()
         self.sequence = 0
         self.source_table: str | None = None
@@ -58,6 +62,7 @@ class Committer:
         self._note_success()
         self.position, self.sequence, self.share = recovered.position, recovered.sequence, recovered.share
         self.source_table, self.mark = recovered.source_table, recovered.mark
+        self.replays = recovered.replays
         return True
 
     def add(self, video: ProcessedVideo) -> None:
@@ -80,6 +85,23 @@ class Committer:
             self._policy.passed(self._clock.monotonic_s())
         else:
             self._policy.touch(self._clock.monotonic_s())
+
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` may be processed once more; not while a batch is pending.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        return self._sink.replayable(row_ids)
+
+    def replay(self, offsets: Sequence[OffsetRange]) -> None:
+        """Gather rows that are not finished any more, with the next commit."""
+        self._replays += offsets
+        self._policy.touch(self._clock.monotonic_s())
+
+    def holds(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` are finished and not committed."""
+        return frozenset(row_ids).intersection(video.video.row_id for video in self._videos)
 
     @property
     def is_empty(self) -> bool:
@@ -140,12 +162,17 @@ class Committer:
         self._note_success()
         self._pending, self._pending_bytes = None, 0
         self.position, self.sequence = batch.position, receipt.sequence
+        self.share = self.share.without(batch.replays.ranges())
         return batch, receipt
 
     def _form_batch(self) -> CommitBatch:
-        self._pending = CommitBatch(tuple(self._videos), self.position.union(self._done), self.mark)
+        position = self.position.union(self._done)
+        if self._replays:
+            position = position.without(self._replays)
+        replays = Position.from_ranges(self._replays)
+        self._pending = CommitBatch(tuple(self._videos), position, self.mark, replays)
         self._pending_bytes, self._held_bytes = self._held_bytes, 0
-        self._videos, self._done = [], []
+        self._videos, self._done, self._replays = [], [], []
         self._policy.formed(self._clock.monotonic_s())
         return self._pending
 
