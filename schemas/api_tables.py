@@ -87,13 +87,16 @@ class ReplayIn(In):
 
 
 class ReplayOut(Out):
-    """How many dead letters are processed again once the consumer has drained; an event says when.
-
-    ``num_of_other_shards`` more match, and are left alone: the processes that do those shards have to be asked.
-    """
+    """How many dead letters are processed again; an event says when the tables hold it."""
 
     num_accepted: int
-    num_of_other_shards: int = 0
+    num_of_other_shards: int = Field(
+        0, description="So many more match, and are left alone: the processes that do those shards have to be asked."
+    )
+    num_busy: int = Field(0, description="So many more are being processed already.")
+    num_expired: int = Field(
+        0, description="So many more can not be: their changes have expired in the raw table; register them anew."
+    )
 
 
 class AuditOut(Out):
