@@ -27,8 +27,9 @@ from service.settings import Settings
 SEARCH_S = 1.0
 """About how long a search looks before it says where to go on, in seconds."""
 _FIRST_ROWS, _MOST_ROWS = 256, 32_768
-_MAX_CACHED_BYTES = 64 * 1024**2
-_MAX_KNOWN_CLIPS = 10_000
+_MAX_CACHED_BYTES = 16 * 1024**2
+# A clip's columns are some 6 kB, and a page shows 24.
+_MAX_KNOWN_CLIPS = 1000
 
 
 class PaimonLibrary:
