@@ -9,7 +9,7 @@ it is sent, and readers load pages, search, look up stories and fetch pictures a
 Prints a line per fiftieth of the videos, then one each for ``rss`` (bytes), ``descriptors``, ``threads`` and
 ``series``: ``value`` is the median over the last tenth of the videos, ``baseline`` that over the tenth after the first
 fifth, which is the warm-up, ``peak`` the highest of all, ``ratio`` that of value to baseline. A last line tells how
-long it took, what the page answered, and whether the audit finds every video accounted for. Exit code 1 where it does
+long it took, what the service used of the CPUs, what the page answered, and whether the audit finds every video accounted for. Exit code 1 where it does
 not.
 """
 
@@ -110,6 +110,11 @@ class SoakedService:
             rss, threads = self._process.memory_info().rss, self._process.num_threads()
         return Sample(self.num_done, rss, self._process.num_fds(), threads, series)
 
+    def cpu_s(self) -> float:
+        """Return what it has used of the CPUs so far, in seconds."""
+        used = self._process.cpu_times()
+        return float(used.user + used.system)
+
 
 class Landing(threading.Thread):
     """Lets videos land, as long as the service keeps up.
@@ -193,7 +198,7 @@ def soak(folder: Path, num_videos: int, rate: float, num_readers: int) -> Iterat
             if sample.videos >= (len(samples) + 1) * num_videos / _NUM_SAMPLES:
                 samples.append(sample)
                 yield {"case": "sample", "s": round(time.monotonic() - started_s), **asdict(sample)}
-        wall_s = time.monotonic() - started_s
+        wall_s, cpu_s = time.monotonic() - started_s, running.cpu_s()
         clients.close()
     yield from (compared(name, samples, num_videos) for name in ("rss", "descriptors", "threads", "series"))
     report = wiring.audit(settings)
@@ -201,6 +206,7 @@ def soak(folder: Path, num_videos: int, rate: float, num_readers: int) -> Iterat
         "case": "run",
         "videos": num_videos,
         "wall_s": round(wall_s),
+        "cpu_s": round(cpu_s),
         "answers": {str(status): count for status, count in sorted(clients.answers.items())},
         "events": clients.num_events,
         "audit_is_clean": report.is_clean,

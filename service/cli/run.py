@@ -19,7 +19,7 @@ from consumers.loop.reports import EndReason, RunReport
 from consumers.members.lease import Holder
 from schemas.control import DesiredState
 from schemas.shards import Shard
-from service import wiring
+from service import heap, wiring
 from service.cli.options import ConfigOption, PoolOption
 from service.cli.output import JsonOption, err, out, print_json
 from service.cli.progress import LineObserver
@@ -81,6 +81,7 @@ def _run(
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
+    heap.keep_small()
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}
