@@ -1,34 +1,16 @@
-"""Tables with a primary key: which of them tell their changes truly, and what a stream begins with.
+"""Tables with a primary key: which of them tell their changes truly.
 
-Sources: Paimon's documentation of changelog producers and merge engines, and ``DataTableStreamScan.tryFirstPlan`` of
-its Java implementation.
+Source: Paimon's documentation of changelog producers and merge engines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from pypaimon.read.merge_engine_support import check_supported
-
 from consumers.errors import ConfigurationError
-
-_BY_COMPACTION = ("lookup", "full-compaction")
-"""Producers whose changelogs are made when files are merged: they tell what a reader of the table would see."""
+from consumers.paimon.source.told import BY_COMPACTION, INPUT, NONE, told_by
 
 _IGNORE_DELETE = ("ignore-delete", "deduplicate.ignore-delete")
-
-_DEFAULT_TRIGGER = 5
-
-
-def producer_of(table: Any) -> str:
-    """Return the table's ``changelog-producer``."""
-    return _option(table, "changelog-producer", "none").lower()
-
-
-def is_told_by_compaction(table: Any) -> bool:
-    """Return whether the changes of ``table`` are told when files are merged."""
-    return bool(table.primary_keys) and producer_of(table) in _BY_COMPACTION
 
 
 def check_keyed_table(table: Any) -> None:
@@ -42,14 +24,11 @@ def check_keyed_table(table: Any) -> None:
     """
     if not table.primary_keys:
         return
-    name, producer = str(table.identifier.get_full_name()), producer_of(table)
-    try:
-        check_supported(table)
-    except (NotImplementedError, ValueError) as error:
-        raise ConfigurationError(f"table {name}: pypaimon cannot read it: {error}") from error
-    if producer not in ("none", "input", *_BY_COMPACTION):
+    name = str(table.identifier.get_full_name())
+    producer = told_by(name, table.table_schema.options, is_keyed=True).producer
+    if producer not in (NONE, INPUT, *BY_COMPACTION):
         raise ConfigurationError(f"table {name}: changelog-producer {producer} is not known; {_set_producer()}")
-    if producer in _BY_COMPACTION:
+    if producer in BY_COMPACTION:
         if table.cross_partition_update:
             raise ConfigurationError(
                 f"table {name}: its primary key lacks a partition column, and changelog-producer {producer} may tell "
@@ -85,22 +64,6 @@ def check_keyed_table(table: Any) -> None:
         raise ConfigurationError(
             f"table {name}: bucket -2: rows wait for a compaction that gives them a bucket; {_set_producer()}"
         )
-
-
-def first_levels(table: Any) -> Callable[[int], bool]:
-    """Return which levels of files a stream begins with: those whose rows its changelog does not tell again.
-
-    A changelog by lookup comes when files leave level 0, one by full compaction when they reach the highest; what has
-    not been merged so far is told later. Everything, where changes are read as they were written.
-    """
-    producer = producer_of(table) if table.primary_keys else "none"
-    if producer == "lookup":
-        return lambda level: level > 0
-    if producer == "full-compaction":
-        trigger = int(_option(table, "num-sorted-run.compaction-trigger", str(_DEFAULT_TRIGGER)))
-        highest = int(_option(table, "num-levels", str(trigger + 1))) - 1
-        return lambda level: level == highest
-    return lambda level: True
 
 
 def _option(table: Any, name: str, default: str) -> str:

@@ -149,7 +149,7 @@ def test_state_before_an_overwrite_that_has_expired_is_an_error_with_a_choice(ke
     keyed.change("+Ic")
     keyed.expire_below(2)
     begun = [OffsetRange(first_offset(2), first_offset(4))]
-    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 overwrites rows.*snapshot 1.*has expired.*positi"):
+    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 \(.*overwrites rows.*snapshot 1.*has expired.*pos"):
         read_all(keyed.source(), begun)
     # Who begins takes it as a whole, and needs nothing that was before.
     assert _standing(read_all(keyed.source())) == {"b": "b", "c": "c"}
@@ -384,19 +384,15 @@ def test_removal_that_no_compaction_has_told_is_told_by_the_overwrite(tmp_path: 
 
 
 @requires_interop
-@pytest.mark.parametrize("is_of_overwrite", [True, False])
-def test_compaction_of_an_overwrite_is_read_though_no_changelog_tells_of_it(
-    tmp_path: Path, is_of_overwrite: bool
-) -> None:
+def test_compaction_of_an_overwrite_is_read_though_no_changelog_tells_of_it(tmp_path: Path) -> None:
     java = JavaTable("primary_key_lookup", tmp_path)
     java.show(2)
-    # As Java commits an overwrite: its files, then their compaction by the same commit, both without a changelog.
+    # As Java commits an overwrite: its files, then their compaction, both without a changelog.
     java.rewrite_snapshot(1, commitKind="OVERWRITE")
     java.rewrite_snapshot(2, changelogManifestList=None, changelogRecordCount=None)
-    if not is_of_overwrite:
-        java.rewrite_snapshot(2, commitUser="another")
     source = ChangelogSource(java.config, "raw_videos", _JAVA)
-    assert _standing(read_all(source)) == ({"x": "a", "y": "b"} if is_of_overwrite else {})
+    assert _standing(read_all(source)) == {"x": "a", "y": "b"}
+    assert source.head().num_missing(Position(first_offset(2)), EVERYTHING) >= 2
 
 
 @requires_interop
