@@ -40,11 +40,12 @@ class KeyedTable:
     Args:
         where: a folder for a new warehouse, or a warehouse with the other tables.
         producer: Paimon's ``changelog-producer``.
+        bucket: how many of them, -1 for as many as it takes.
     """
 
-    def __init__(self, where: Path | CatalogConfig, producer: str = "input") -> None:
+    def __init__(self, where: Path | CatalogConfig, producer: str = "input", *, bucket: str = "1") -> None:
         self.config = make_warehouse(where) if isinstance(where, Path) else where
-        options = {"bucket": "1", "changelog-producer": producer, "rowkind.field": "kind"}
+        options = {"bucket": bucket, "changelog-producer": producer, "rowkind.field": "kind"}
         schema = Schema.from_pyarrow_schema(_SCHEMA, primary_keys=["id"], options=options)
         open_catalog(self.config).create_table(f"{self.config.database}.{KEYED.raw}", schema, False)
 

@@ -76,7 +76,7 @@ class ChangelogSource:
         """Load the table as it is now, and read by its newest schema from now on."""
         raw = self._load_table()
         self._kind = check_raw_table(raw, self._columns)
-        check_keyed_table(raw)
+        check_keyed_table(raw, self._columns.names())
         self._changes = SnapshotChanges(raw, self._columns.names())
         return raw
 

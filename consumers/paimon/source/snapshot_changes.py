@@ -3,7 +3,8 @@
 A stream knows the table's state at the levels that changes have told (:mod:`consumers.paimon.source.told`), and most
 snapshots tell by themselves how it grew. Where one does not, the changes are the difference between what was known
 before and what is known with it, which costs three reads of the table: of a snapshot that overwrites rows, of the
-compaction that comes with one, and where the table was altered to tell its changes in another way.
+compaction that comes with one, where the table was altered to tell its changes in another way, and where it told them
+before in a way that misleads.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from consumers.errors import UnfollowedSnapshotError
 from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from consumers.paimon.source.difference import difference
+from consumers.paimon.source.keyed import what_misleads
 from consumers.paimon.source.offsets import first_offset
 from consumers.paimon.source.snapshot_reader import KIND, Row, SnapshotReader
 from consumers.paimon.source.told import INPUT, Told, told_by
@@ -62,6 +64,7 @@ class SnapshotChanges:
         self.schema_id = int(raw.table_schema.id)
         self._told_by: dict[int, Told] = {}
         self._told_by_schema(self.schema_id)
+        self._is_misleading = bool(self.keys) and what_misleads(raw) is not None
         self._is_untold = lru_cache(maxsize=4096)(self._brings_untold_rows)
 
     def whole_table(self, snapshot: Any) -> Iterator[Row]:
@@ -129,7 +132,10 @@ class SnapshotChanges:
         return str(snapshot.commit_kind) == _APPEND and not self._told(snapshot).is_by_compaction
 
     def _is_replacing(self, snapshot: Any) -> bool:
-        return str(snapshot.commit_kind) == _OVERWRITE or self._is_untold(int(snapshot.id))
+        kind = str(snapshot.commit_kind)
+        # The table is told by compactions now; what was written before that is not what it held then.
+        is_misleading = self._is_misleading and kind == _APPEND and not self._told(snapshot).is_by_compaction
+        return kind == _OVERWRITE or is_misleading or self._is_untold(int(snapshot.id))
 
     def _brings_untold_rows(self, snapshot_id: int) -> bool:
         """Return whether a compaction takes rows to where they count as told, and no changelog tells of them.
@@ -155,7 +161,7 @@ class SnapshotChanges:
         if before is None and snapshot.id > 1:
             raise self._unfollowed(
                 snapshot,
-                f"overwrites rows, and snapshot {snapshot.id - 1}, which tells what they were, has expired",
+                f"replaces rows, and snapshot {snapshot.id - 1}, which tells what they were, has expired",
             )
         return before
 
