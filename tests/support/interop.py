@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,11 @@ class JavaTable:
             if (here / f"snapshot-{number}").exists():
                 shutil.move(here / f"snapshot-{number}", there / f"snapshot-{number}")
         (self._snapshots / "LATEST").write_text(str(newest))
+
+    def rewrite_snapshot(self, snapshot_id: int, **fields: Any) -> None:
+        """Change what a snapshot in sight says of itself."""
+        path = self._snapshots / f"snapshot-{snapshot_id}"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def compact_manifests_as_java_does(config: CatalogConfig, name: str) -> None:
