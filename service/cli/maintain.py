@@ -9,14 +9,14 @@ import typer
 
 from consumers.paimon.maintain.maintainer import TableReport
 from service import wiring
-from service.cli.options import ConfigOption
+from service.cli.options import RUN, ConfigOption
 from service.cli.output import JsonOption, human_bytes, out, print_json
 from service.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("maintain")(_maintain)
+    app.command("maintain", rich_help_panel=RUN)(_maintain)
 
 
 def _maintain(
