@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,10 @@ from consumers.paimon.tables import RawColumns
 from tests.support.warehouse import table
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "interop"
-_FOLDER = Path(os.environ.get("SLUICE_TEST_INTEROP", _DEFAULT))
+_FOLDER = Path(os.environ.get("TEST_SLUICE_INTEROP", _DEFAULT))
 
 requires_interop = pytest.mark.skipif(
-    not _FOLDER.is_dir(), reason="no tables that Java wrote (set SLUICE_TEST_INTEROP to their folder)"
+    not _FOLDER.is_dir(), reason="no tables that Java wrote (set TEST_SLUICE_INTEROP to their folder)"
 )
 BY_URI = RawColumns(video="uri")
 """How the columns of those tables are mapped that have no column for a descriptor."""
@@ -52,6 +53,11 @@ class JavaTable:
             if (here / f"snapshot-{number}").exists():
                 shutil.move(here / f"snapshot-{number}", there / f"snapshot-{number}")
         (self._snapshots / "LATEST").write_text(str(newest))
+
+    def rewrite_snapshot(self, snapshot_id: int, **fields: Any) -> None:
+        """Change what a snapshot in sight says of itself."""
+        path = self._snapshots / f"snapshot-{snapshot_id}"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def compact_manifests_as_java_does(config: CatalogConfig, name: str) -> None:

@@ -4,7 +4,7 @@ An offset is a snapshot's id and a number within it, as one integer. Half of a s
 it changed, and half for the rows that the table held as of it, which are read only where a consumer begins: it takes
 the oldest retained snapshot as a whole, and from there on changes alone. Numbers that no row has are skipped ranges, so
 positions stay compact. Of a snapshot that overwrites rows the changes are the difference of the states before and
-after it.
+after it, as far as changes tell of them.
 
 Snapshots expire. Unlike with row ids nothing then tells what was in them, so a consumer file in the source table keeps
 those that are still needed, and a position whose snapshots are gone is an error with a stated choice.
@@ -27,7 +27,8 @@ from consumers.paimon.snapshots import earliest_snapshot_id, read_snapshot, snap
 from consumers.paimon.source.difference import difference
 from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.identity import SourceIdentity
-from consumers.paimon.source.keyed import check_keyed_table, first_levels
+from consumers.paimon.source.keyed import check_keyed_table, first_levels, is_told_by_compaction
+from consumers.paimon.source.moved_keys import removals_first
 from consumers.paimon.source.offsets import WHOLE_TABLE, Wanted, first_offset, from_offset, snapshot_of
 from consumers.paimon.source.raw_rows import RawRow, read_raw_row
 from consumers.paimon.tables import RawColumns, check_raw_table
@@ -71,37 +72,42 @@ class ChangelogSource:
         self._name = f"{config.database}.{table}"
         self.source_table = self._name
         self._on_expired = on_expired
-        self._load = partial(load_table, open_catalog(config), config, table)
-        self._table = self._load()
-        self._kind = check_raw_table(self._table, self._columns)
-        check_keyed_table(self._table)
-        # Else Paimon hands the bytes of the videos themselves where a column holds descriptors.
-        self._table = self._table.copy({"blob-as-descriptor": "true"})
-        self._begins_with = first_levels(self._table)
+        self._load_table = partial(load_table, open_catalog(config), config, table)
+        self._load()
         self.location: str = self._table.table_path
         self._manager = self._table.snapshot_manager()
         self._identity = SourceIdentity(self._table, self._name)
+        self._num_changes = lru_cache(maxsize=65_536)(self._count_changes)
+        self._counted = (0, 0)
+
+    def _load(self) -> None:
+        """Load the table as it is now, and read by its newest schema from now on."""
+        raw = self._load_table()
+        self._kind = check_raw_table(raw, self._columns)
+        check_keyed_table(raw)
+        self._schema_id = int(raw.table_schema.id)
+        # Else Paimon hands the bytes of the videos themselves where a column holds descriptors.
+        self._table = raw.copy({"blob-as-descriptor": "true"})
+        self._begins_with = first_levels(self._table)
         self._keys: tuple[str, ...] = tuple(self._table.primary_keys)
         names = dict.fromkeys((*self._columns.names(), *self._keys))
         self._builder = self._table.new_stream_read_builder().with_projection(list(names)).with_include_row_kind(True)
         # Made here and driven one snapshot at a time: left to itself it merges snapshots, or waits for ever for one
         # that has expired.
         self._scan = AsyncStreamingTableScan(self._table, prefetch_enabled=False)
-        self._num_changes = lru_cache(maxsize=65_536)(self._count_changes)
-        self._counted = (0, 0)
 
     def head(self) -> SourceHead:
         """Return the current end: one metadata read, and two for each snapshot that is new.
 
         Raises:
-            ConfigurationError: the table is gone.
+            ConfigurationError: the table is gone, or was altered so that it cannot be followed.
             SourceChangedError: it was rolled back, or dropped and made anew.
             StoreUnavailableError: the store did not answer.
         """
         with store_errors(f"table {self.source_table}"):
             latest = self._manager.get_latest_snapshot()
-            if latest is None:
-                # No snapshot yet, or no table any more?
+            if latest is None or latest.schema_id > self._schema_id:
+                # Without a snapshot: none yet, or no table any more?
                 self._load()
             self._identity.check(latest)
             if latest is None:
@@ -295,7 +301,11 @@ class ChangelogSource:
         if self._is_overwrite(snapshot):
             yield from self._overwritten(snapshot)
         elif self._scan.follow_up_scanner.should_scan(snapshot):
-            yield from self._rows(self._scan._create_follow_up_plan(snapshot).splits())
+            splits = self._scan._create_follow_up_plan(snapshot).splits()
+            if self._table.cross_partition_update:
+                yield from removals_first(sorted(splits, key=_order), _partition, self._rows, self._keys, _KIND)
+            else:
+                yield from self._rows(splits)
 
     def _is_overwrite(self, snapshot: Any) -> bool:
         """Return whether ``snapshot`` replaces rows rather than telling changes.
@@ -305,7 +315,7 @@ class ChangelogSource:
         """
         kind = str(snapshot.commit_kind)
         if kind in _TOLD:
-            return False
+            return self._ends_overwrite(snapshot)
         if kind == _OVERWRITE and self._keys:
             return True
         what = (
@@ -318,6 +328,19 @@ class ChangelogSource:
             f"UTC) {what}. To go on behind it, without its rows: `sluice position {first_offset(int(snapshot.id) + 1)}`"
         )
 
+    def _ends_overwrite(self, snapshot: Any) -> bool:
+        """Return whether ``snapshot`` holds the compaction that came with an overwrite, of which no changelog tells."""
+        if not self._keys or str(snapshot.commit_kind) != "COMPACT" or snapshot.changelog_manifest_list:
+            return False
+        if not is_told_by_compaction(self._table):
+            return False
+        before = read_snapshot(self._manager, snapshot.id - 1)
+        return before is not None and (str(before.commit_kind), before.commit_user, before.commit_identifier) == (
+            _OVERWRITE,
+            snapshot.commit_user,
+            snapshot.commit_identifier,
+        )
+
     def _overwritten(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
         before = read_snapshot(self._manager, snapshot.id - 1)
         if before is None and snapshot.id > 1:
@@ -326,19 +349,16 @@ class ChangelogSource:
                 "which tells what they were, has expired. To go on behind it, without its rows: "
                 f"`sluice position {first_offset(int(snapshot.id) + 1)}`"
             )
+        # Where compactions tell changes, what none had told before was never known, and what one tells later comes.
         yield from difference(
-            lambda: iter(()) if before is None else self._state(before),
-            lambda: self._state(snapshot),
+            lambda: iter(()) if before is None else self._whole_table(before),
+            lambda: self._whole_table(snapshot),
             self._keys,
             _KIND,
         )
 
-    def _state(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        """Yield all rows as of ``snapshot``."""
-        yield from self._rows(self._plan(snapshot, lambda level: True))
-
     def _whole_table(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        """Yield what a stream begins with as of ``snapshot``."""
+        """Yield what a stream begins with as of ``snapshot``, which is what one that began before knows by then."""
         yield from self._rows(self._plan(snapshot, self._begins_with))
 
     def _plan(self, snapshot: Any, is_wanted: Callable[[int], bool]) -> list[Any]:
@@ -388,7 +408,7 @@ class ChangelogSource:
         snapshot = read_snapshot(self._manager, snapshot_id)
         if snapshot is None:
             return 0
-        if str(snapshot.commit_kind) == _OVERWRITE:
+        if str(snapshot.commit_kind) == _OVERWRITE or self._ends_overwrite(snapshot):
             # An upper bound, until they are read past: the rows before, and those after.
             before = read_snapshot(self._manager, snapshot_id - 1)
             return int((snapshot.total_record_count or 0) + ((before and before.total_record_count) or 0))
@@ -401,4 +421,8 @@ class ChangelogSource:
 def _order(split: Any) -> tuple[str, int, int, str]:
     # All rows of a key are in one bucket, where sequence numbers tell which came first.
     names = ",".join(sorted(file.file_name for file in split.files))
-    return str(list(split.partition.values)), split.bucket, min(f.min_sequence_number for f in split.files), names
+    return _partition(split), split.bucket, min(f.min_sequence_number for f in split.files), names
+
+
+def _partition(split: Any) -> str:
+    return str(list(split.partition.values))

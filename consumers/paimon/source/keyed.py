@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pypaimon.read.merge_engine_support import check_supported
+
 from consumers.errors import ConfigurationError
 
 _BY_COMPACTION = ("lookup", "full-compaction")
 """Producers whose changelogs are made when files are merged: they tell what a reader of the table would see."""
+
+_IGNORE_DELETE = ("ignore-delete", "deduplicate.ignore-delete")
 
 _DEFAULT_TRIGGER = 5
 
@@ -20,6 +24,11 @@ _DEFAULT_TRIGGER = 5
 def producer_of(table: Any) -> str:
     """Return the table's ``changelog-producer``."""
     return _option(table, "changelog-producer", "none").lower()
+
+
+def is_told_by_compaction(table: Any) -> bool:
+    """Return whether the changes of ``table`` are told when files are merged."""
+    return bool(table.primary_keys) and producer_of(table) in _BY_COMPACTION
 
 
 def check_keyed_table(table: Any) -> None:
@@ -34,9 +43,19 @@ def check_keyed_table(table: Any) -> None:
     if not table.primary_keys:
         return
     name, producer = str(table.identifier.get_full_name()), producer_of(table)
+    try:
+        check_supported(table)
+    except (NotImplementedError, ValueError) as error:
+        raise ConfigurationError(f"table {name}: pypaimon cannot read it: {error}") from error
     if producer not in ("none", "input", *_BY_COMPACTION):
         raise ConfigurationError(f"table {name}: changelog-producer {producer} is not known; {_set_producer()}")
     if producer in _BY_COMPACTION:
+        if table.cross_partition_update:
+            raise ConfigurationError(
+                f"table {name}: its primary key lacks a partition column, and changelog-producer {producer} may tell "
+                "that a key left a partition after it has told that it stands in another; make the partition columns "
+                "part of the primary key, or set changelog-producer = none or input on it"
+            )
         return
     engine = _option(table, "merge-engine", "deduplicate").lower()
     what = {
@@ -53,6 +72,11 @@ def check_keyed_table(table: Any) -> None:
             f"table {name}: sequence.field {fields}: a row that is written late may count less than an earlier one, "
             f"and only a merge tells; {_set_producer()}"
         )
+    for option in _IGNORE_DELETE:
+        if _option(table, option, "false").lower() == "true":
+            raise ConfigurationError(
+                f"table {name}: {option}: a row that is deleted stands all the same; {_set_producer()}"
+            )
     if _option(table, "deletion-vectors.enabled", "false").lower() == "true":
         raise ConfigurationError(
             f"table {name}: deletion-vectors.enabled: rows are read after a compaction only; {_set_producer()}"
