@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 _ROOT = Path(__file__).resolve().parents[2]
-SEED = os.environ.get("SLUICE_TEST_SEED", "20261124")
+SEED = os.environ.get("TEST_SLUICE_SEED", "20261124")
 _WRONG = ("missing", "duplicated", "stray", "clips_missing", "clips_duplicated", "clips_stray", "gaps", "crashed")
 _EXACTLY_ONCE = dict.fromkeys(_WRONG, 0)
 # The raw table is changed in all these ways meanwhile, unless a test says otherwise.
