@@ -16,10 +16,10 @@ from consumers.paimon.tables import RawColumns
 from tests.support.warehouse import table
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "interop"
-_FOLDER = Path(os.environ.get("SLUICE_TEST_INTEROP", _DEFAULT))
+_FOLDER = Path(os.environ.get("TEST_SLUICE_INTEROP", _DEFAULT))
 
 requires_interop = pytest.mark.skipif(
-    not _FOLDER.is_dir(), reason="no tables that Java wrote (set SLUICE_TEST_INTEROP to their folder)"
+    not _FOLDER.is_dir(), reason="no tables that Java wrote (set TEST_SLUICE_INTEROP to their folder)"
 )
 BY_URI = RawColumns(video="uri")
 """How the columns of those tables are mapped that have no column for a descriptor."""
