@@ -3,14 +3,14 @@
 Usage: ``python -m benchmarks.soak [--videos N] [--rate N] [--readers N] [--folder DIR] [--json]``. A real `sluice run`
 with its API, tables on disk and maintenance every minute works on videos that land as fast as it takes them, at most
 ``--rate`` a second; its workers judge by the row id (see ``benchmarks/cheap_service.py``): what real videos cost is the
-pool's (``python -m benchmarks.pool``). Meanwhile three watchers follow the events and one more never reads what
-it is sent, and readers load pages, search, look up stories and fetch pictures and clips; a scraper takes the metrics.
+pool's (``python -m benchmarks.pool``). Meanwhile three watchers follow the events and one more never reads what it is
+sent, and readers load pages, search, look up stories and fetch pictures and clips; a scraper takes the metrics.
 
 Prints a line per fiftieth of the videos, then one each for ``rss`` (bytes), ``descriptors``, ``threads`` and
 ``series``: ``value`` is the median over the last tenth of the videos, ``baseline`` that over the tenth after the first
 fifth, which is the warm-up, ``peak`` the highest of all, ``ratio`` that of value to baseline. A last line tells how
-long it took, what the service used of the CPUs, what the page answered, and whether the audit finds every video accounted for. Exit code 1 where it does
-not.
+long it took, what the service used of the CPUs, what the page answered, and whether the audit finds every video
+accounted for. Exit code 1 where it does not.
 """
 
 from __future__ import annotations
