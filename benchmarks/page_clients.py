@@ -120,27 +120,26 @@ class PageClients:
     def _choose(self, chance: random.Random) -> tuple[str, dict[str, Any]]:
         row = chance.randrange(max(1, self._num_rows()))
         consumer = f"/api/v1/consumers/{self._consumer}"
-        return chance.choice(
-            [
-                ("/", {}),
-                ("/clips", {}),
-                ("/clips", {"text": chance.choice(_SEARCHES)}),
-                ("/clips", {"before": row}),
-                ("/videos", {"status": "failed"}),
-                ("/videos", {"status": "rejected"}),
-                (f"/videos/{row}", {}),
-                ("/log", {}),
-                ("/api/v1/clips", {"text": chance.choice(_SEARCHES), "limit": 200}),
-                ("/api/v1/clips", {"source_row_id": row}),
-                (f"/api/v1/videos/{row}", {}),
-                (f"{consumer}/lag", {}),
-                (f"{consumer}/stages", {}),
-                (f"{consumer}/commits", {}),
-                (f"{consumer}/dead-letters", {"stage": "open"}),
-                (f"{consumer}/position", {}),
-                (f"{consumer}/takedowns", {}),
-            ]
-        )
+        pages: list[tuple[str, dict[str, Any]]] = [
+            ("/", {}),
+            ("/clips", {}),
+            ("/clips", {"text": chance.choice(_SEARCHES)}),
+            ("/clips", {"before": row}),
+            ("/videos", {"status": "failed"}),
+            ("/videos", {"status": "rejected"}),
+            (f"/videos/{row}", {}),
+            ("/log", {}),
+            ("/api/v1/clips", {"text": chance.choice(_SEARCHES), "limit": 200}),
+            ("/api/v1/clips", {"source_row_id": row}),
+            (f"/api/v1/videos/{row}", {}),
+            (f"{consumer}/lag", {}),
+            (f"{consumer}/stages", {}),
+            (f"{consumer}/commits", {}),
+            (f"{consumer}/dead-letters", {"stage": "open"}),
+            (f"{consumer}/position", {}),
+            (f"{consumer}/takedowns", {}),
+        ]
+        return chance.choice(pages)
 
     def _get(self, client: httpx.Client, path: str, **parameters: Any) -> str:
         try:

@@ -218,7 +218,7 @@ def compared(name: str, samples: Sequence[Sample], num_videos: int) -> dict[str,
 
     def median(after: float) -> float:
         first, last = after * num_videos, (after + _WINDOW) * num_videos
-        return statistics.median(getattr(each, name) for each in samples if first < each.videos <= last)
+        return float(statistics.median(getattr(each, name) for each in samples if first < each.videos <= last))
 
     baseline, value = median(_WARM_UP), median(1 - _WINDOW)
     peak = max(getattr(each, name) for each in samples)
