@@ -23,7 +23,7 @@ import pyarrow as pa
 from consumers.errors import FencedError, SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
-from consumers.paimon.commit.generation import current_source, newest_mark
+from consumers.paimon.commit.generation import current_source, mark_of_rows, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
@@ -179,6 +179,8 @@ class PaimonSink:
             self._source = source_of_generation(self._raw_name, generation)
             ledger, curated = self._recovery.standing(ledger_head, curated_head)
             self._mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
+            if self._mark is None and ledger.sequence:
+                self._mark = mark_of_rows(self._ledger.table, ledger_head, self._consumer, self._source)
             return ledger, curated
 
     @property
