@@ -13,7 +13,7 @@ What a person took down is retired when the sink opens, and no result brings it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -301,11 +301,12 @@ class PaimonSink:
         with store_errors("ledger"):
             return self._recovery.latest_entries(self._ledger.committer.manager.get_latest_snapshot(), row_ids)
 
-    def _run_to_write(self, video: ProcessedVideo, removed: Mapping[int, LedgerEntry]) -> int | None:
+    def _run_to_write(self, video: ProcessedVideo, removed: dict[int, LedgerEntry]) -> int | None:
         """Return the run number for a new ledger row, or None when the ledger has said the same already."""
         row_id = video.video.row_id
         if is_removed(video):
-            known = removed.get(row_id)
+            # Taken out: one that was told and not yet committed is told again, perhaps within the same batch.
+            known = removed.pop(row_id, None)
             return None if known is None or known.status == VideoStatus.RETIRED else known.run + 1
         if not self._ledger.standing.covers(row_id):
             return 1
