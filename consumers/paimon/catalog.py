@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from consumers.paimon import physical_row_ids
 from consumers.paimon.stores.rest import is_rest, open_rest
 from consumers.paimon.stores.s3 import check_bucket, is_s3
 from consumers.paimon.stores.s3_file_io import lean
+from consumers.paimon.table_options import as_stored
 
 WAREHOUSE = "warehouse"
 _SECRET_WORDS = ("secret", "key", "token", "password", "credential")
@@ -117,27 +119,47 @@ def load_table(catalog: Any, config: CatalogConfig, name: str) -> Any:
         ConfigurationError: there is no such table.
         StoreUnavailableError: the store did not answer.
     """
+    found = find_table(catalog, config, name)
+    if found is None:
+        raise ConfigurationError(
+            f"table {config.database}.{name} does not exist in warehouse {config.warehouse}: create it with 'sluice "
+            "init', or name another table in the settings"
+        )
+    return found
+
+
+def find_table(catalog: Any, config: CatalogConfig, name: str) -> Any | None:
+    """Return the pypaimon table ``name`` of the configured database, or None where there is none.
+
+    Raises:
+        ConfigurationError: an option that is stored in it cannot be parsed.
+        StoreUnavailableError: the store did not answer.
+    """
     full_name = f"{config.database}.{name}"
     with store_errors(f"table {full_name}"):
         try:
-            return catalog.get_table(full_name)
-        except (TableNotExistException, DatabaseNotExistException) as error:
-            raise ConfigurationError(
-                f"table {full_name} does not exist in warehouse {config.warehouse}: create it with 'sluice init', "
-                "or name another table in the settings"
-            ) from error
+            return as_stored(full_name, catalog.get_table(full_name))
+        except (TableNotExistException, DatabaseNotExistException):
+            return None
+        except json.JSONDecodeError:
+            raise
+        except ValueError as error:
+            raise ConfigurationError(f"table {full_name}: its options do not hold: {error}; correct them") from error
 
 
 @contextmanager
 def store_errors(what: str) -> Iterator[None]:
     """Turn whatever pypaimon and the store raise inside the block into :class:`StoreUnavailableError`.
 
-    Our own errors pass through unchanged.
+    Our own errors pass through unchanged, and what pypaimon has not learnt is a :class:`ConfigurationError`: it does
+    not pass.
     """
     try:
         yield
     except SluiceError:
         raise
+    except NotImplementedError as error:
+        raise ConfigurationError(f"{what}: pypaimon cannot do this: {_one_line(error)}") from error
     except Exception as error:
         raise StoreUnavailableError(f"{what}: {_one_line(error)}") from error
 

@@ -167,8 +167,9 @@ class PaimonSink:
         The ledger's are seen only until it is claimed: from then on nothing may pass unchecked.
         """
         with store_errors("ledger and curated tables"):
-            ledger_head, curated_head = (
-                side.committer.manager.get_latest_snapshot() for side in (self._ledger, self._curated)
+            # The ledger is written first and read last: what is committed in between cannot make it look set back.
+            curated_head, ledger_head = (
+                side.committer.manager.get_latest_snapshot() for side in (self._curated, self._ledger)
             )
             if not self._is_ledger_claimed:
                 self._ledger.fence.seen(ledger_head)
