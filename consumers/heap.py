@@ -17,20 +17,27 @@ from typing import Any
 import pyarrow as pa
 
 NUM_ARENAS = 2
-_M_ARENA_MAX = -8
+LARGE_BYTES = 1024**2
+_M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
-def keep_small() -> None:
+def keep_small(*, large_apart: bool = False) -> None:
     """Have the threads of this process share their heap, and Arrow use it, too; best while there are few of them.
 
-    ``MALLOC_ARENA_MAX`` and ``ARROW_DEFAULT_MEMORY_POOL`` in the environment are obeyed instead. Another C library than
-    glibc is left to its own ways.
+    ``MALLOC_ARENA_MAX``, ``MALLOC_MMAP_THRESHOLD_`` and ``ARROW_DEFAULT_MEMORY_POOL`` in the environment are obeyed
+    instead. Another C library than glibc is left to its own ways.
+
+    Args:
+        large_apart: blocks of a megabyte or more come from the system and go back to it at once, so that the columns of
+            a table that was read or merged leave no holes; of no use to a process that gives everything back anyway.
     """
     if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
         # Its own allocator keeps by thread what was freed, as glibc does without a bound.
         pa.set_memory_pool(pa.system_memory_pool())
     if "MALLOC_ARENA_MAX" not in os.environ:
         _call("mallopt", _M_ARENA_MAX, NUM_ARENAS)
+    if large_apart and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        _call("mallopt", _M_MMAP_THRESHOLD, LARGE_BYTES)
 
 
 def give_back() -> None:

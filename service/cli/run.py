@@ -89,7 +89,7 @@ def _run(
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
-    heap.keep_small()
+    heap.keep_small(large_apart=True)
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}
