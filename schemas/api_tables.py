@@ -104,7 +104,7 @@ class AuditOut(Out):
     ledger_rows: int
     clips: int
     pending: int = Field(
-        description="Rows or changes that the position does not cover yet, and deleted rows whose clips are still to be taken out; not an error."
+        description="Rows or changes beyond the position, and deleted rows with clips to be taken out; not an error."
     )
     missing: int = Field(description="Rows that the position covers and the ledger lacks.")
     mismatched: int = Field(description="Rows of which the ledger tells another video or version than stands there.")
