@@ -7,10 +7,10 @@ ARG PYTHON=3.11.14-slim-bookworm
 ARG VARIANT=cpu
 
 FROM python:${PYTHON} AS build-cpu
-ENV EXTRAS=""
+ENV EXTRAS="[oss]"
 
 FROM python:${PYTHON} AS build-cuda
-ENV EXTRAS="[models]"
+ENV EXTRAS="[models,oss]"
 
 FROM build-${VARIANT} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -39,5 +39,6 @@ ENV PATH=/opt/sluice/bin:$PATH \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
 USER 10001:10001
 WORKDIR /tmp
-ENTRYPOINT ["tini", "--", "sluice"]
+# -s: in a pod whose containers share their processes, tini is not the first of them.
+ENTRYPOINT ["tini", "-s", "--", "sluice"]
 CMD ["run"]

@@ -32,7 +32,7 @@ $(VENV)/.ops: $(INSTALLED)
 
 ops-check: $(VENV)/.ops
 	$(BIN)/python -m service.docs --check
-	SLUICE_OPS_REQUIRED=1 $(BIN)/pytest tests/ops
+	TEST_SLUICE_OPS_REQUIRED=1 $(BIN)/pytest tests/ops
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks.pipeline --json

@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.media is not None:
         cases.append(partial(real_cases, options.media, options.rounds))
     else:
-        sys.stderr.write("overhead_cpu/real_videos is left out: no --media, and no SLUICE_TEST_VIDEOS\n")
+        sys.stderr.write("overhead_cpu/real_videos is left out: no --media, and no TEST_SLUICE_VIDEOS\n")
     for case in cases:
         lines = case()
         if not lines:

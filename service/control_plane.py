@@ -10,6 +10,7 @@ from pathlib import Path
 
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
+from consumers.heap import GivingBack
 from consumers.lag import LagPolicy
 from consumers.loop.reports import RunReport
 from consumers.paimon.maintain.maintainer import TableReport
@@ -22,7 +23,7 @@ from service.api.proxies import TrustedProxies
 from service.api.server import ApiServer
 from service.api.services import Services
 from service.api.sessions import SessionFile, Sessions
-from service.api.tokens import DEFAULT_TOKEN_FILE, Role, load_tokens
+from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, handout_of, load_tokens
 from service.host.hosting import ConsumerView, Host, HostedConsumer
 from service.host.operations import Operations
 from service.host.supervisor import Incarnation, Supervisor
@@ -68,7 +69,8 @@ class ControlPlane:
             role: secret.get_secret_value() for role in Role if (secret := getattr(api.tokens, role.word)) is not None
         }
         token_file = Path(api.token_file) if api.token_file is not None else folder / DEFAULT_TOKEN_FILE
-        tokens, self.new_tokens = load_tokens(token_file, given)
+        tokens, new_tokens = load_tokens(token_file, given)
+        self.token_note = _token_note(token_file, new_tokens, has_given=bool(given))
         # Tokens that are given are known to all processes of the service, which then know each other's sessions.
         sessions = (
             SessionFile(secret="\x1f".join(given.values()))
@@ -106,6 +108,7 @@ class ControlPlane:
             proxies=TrustedProxies(api.trusted_proxies),
         )
         self._upkeep = self._build_upkeep()
+        self._heap = GivingBack()
         self._app = create_app(
             services,
             allowed_hosts=_names(settings),
@@ -125,6 +128,7 @@ class ControlPlane:
             StoreUnavailableError: the control table did not answer.
         """
         self.host.start()
+        self._heap.start()
         if self._upkeep is not None:
             self._upkeep.start()
         self._server.start(self._app)
@@ -140,6 +144,7 @@ class ControlPlane:
                 _log.warning("maintenance of the tables does not end; what it has begun is completed by a later round")
             self.host.close(self._settings.consumer.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
             self._operations.close()
+        self._heap.close()
         self._closing.close()
         return self.host.consumers[self._settings.consumer.id].supervisor.last_report
 
@@ -258,6 +263,17 @@ def _publisher(telemetry: ConsumerTelemetry) -> Callable[[Probe | None], None]:
         )
 
     return publish
+
+
+def _token_note(file: Path, new: NewTokens | None, *, has_given: bool) -> str:
+    """Say where tokens for the control plane are."""
+    if has_given:
+        return "those of the settings, [api.tokens]"
+    if new is not None:
+        return f"{new.handout} (hand them out, then delete it)"
+    handout = handout_of(file)
+    left = f"{handout}, which is to be deleted once they are handed out" if handout.exists() else "handed out before"
+    return f"{left}; their hashes are in {file}, and `sluice token` makes further ones"
 
 
 def _check_tls(settings: Settings) -> None:

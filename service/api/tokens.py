@@ -125,6 +125,11 @@ def add_token(file: Path, name: str, role: Role, expires_at: datetime | None) ->
     return made
 
 
+def handout_of(file: Path) -> Path:
+    """Return where the tokens themselves are written when ``file`` with their hashes is made."""
+    return file.with_name(file.stem + ".handout.txt")
+
+
 def is_well_formed(presented: str) -> bool:
     """Return whether it could be a token: one word of printable ASCII, long enough."""
     return (
@@ -134,7 +139,7 @@ def is_well_formed(presented: str) -> bool:
 
 def _make(file: Path) -> NewTokens:
     tokens = {role: secrets.token_urlsafe(_NUM_BYTES) for role in Role}
-    handout = file.with_name(file.stem + ".handout.txt")
+    handout = handout_of(file)
     lines = [
         "# Bearer tokens of Sluice, one for each role. The service keeps only their hashes: hand these out, then",
         "# delete this file. New ones are made at the next start once the file with the hashes is deleted, too.",

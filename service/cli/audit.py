@@ -10,7 +10,7 @@ import typer
 from consumers.errors import ConfigurationError
 from consumers.paimon.reading.audit_report import AuditReport
 from service import wiring
-from service.cli.options import ConfigOption
+from service.cli.options import LOOK, ConfigOption
 from service.cli.output import JsonOption, out, print_json
 from service.settings import load_settings
 
@@ -20,7 +20,7 @@ _SAMPLE = 100
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("audit")(_audit)
+    app.command("audit", rich_help_panel=LOOK)(_audit)
 
 
 def _audit(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json as json_module
 from collections.abc import Iterable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +14,8 @@ import typer
 from consumers.errors import ConfigurationError
 from consumers.paimon.reading.clips import ClipFilter, ClipReader, ClipRecord
 from service import wiring
-from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, err, json_default, object_name, out, print_json, print_table
+from service.cli.options import LOOK, ConfigOption
+from service.cli.output import JsonOption, counted, err, json_default, object_name, out, print_json, print_table
 from service.settings import load_settings
 
 INDEX_NAME = "clips.jsonl"
@@ -21,7 +23,7 @@ INDEX_NAME = "clips.jsonl"
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("clips")(_clips)
+    app.command("clips", rich_help_panel=LOOK)(_clips)
 
 
 def _clips(
@@ -36,6 +38,8 @@ def _clips(
     json: JsonOption = False,
 ) -> None:
     """List curated clips, newest first, or export them."""
+    if date is not None:
+        _check_date(date)
     settings = load_settings(config)
     reader = wiring.clip_reader(settings)
     wanted = ClipFilter(consumer=consumer, ingest_date=date, source_row_id=row)
@@ -44,16 +48,30 @@ def _clips(
         if json:
             print_json({"clips": written, "folder": str(export), "index": str(export / INDEX_NAME)})
         else:
-            out.print(f"{written} clips in {export}, described in {export / INDEX_NAME}", markup=False)
+            out.print(f"{counted(written, 'clip')} in {export}, described in {export / INDEX_NAME}", markup=False)
         return
     records = list(reader.clips(wanted, newest_first=True, limit=limit or 50))
     if json:
         print_json([dict(record.values) for record in records])
         return
     if not records:
-        out.print("no clips yet: `sluice status` says what became of the videos", markup=False)
+        chosen = [
+            f"{name} {value}"
+            for name, value in (("row", row), ("date", date), ("consumer", consumer))
+            if value is not None
+        ]
+        what = f"no clips of {', '.join(chosen)}" if chosen else "no clips yet"
+        out.print(f"{what}: `sluice status` says what became of the videos", markup=False)
         return
     print_table("", ("clip", "video", "from s", "to s", "motion px", "quality", "cut", "caption"), map(_cells, records))
+
+
+def _check_date(text: str) -> None:
+    with suppress(ValueError):
+        # A day has no zone here; Python reads other forms of a date as well.
+        if datetime.strptime(text, "%Y-%m-%d").strftime("%Y-%m-%d") == text:
+            return
+    raise ConfigurationError(f"--date {text}: is no date; write it as YYYY-MM-DD, such as 2026-05-31")
 
 
 def _cells(record: ClipRecord) -> tuple[object, ...]:

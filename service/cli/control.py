@@ -6,18 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli.output import JsonOption, object_name, out, print_json, print_table
-from service.cli.remote import ConsumerOption, ReasonOption, Remote
+from service.cli.options import LOOK, STEER
+from service.cli.output import JsonOption, counted, object_name, out, print_json, print_table
+from service.cli.remote import ConsumerOption, ReasonOption, Remote, TokenFileOption, UrlOption
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command("pause")(_pause)
-    app.command("resume")(_resume)
-    app.command("stop")(_stop)
-    app.command("restart")(_restart)
-    app.command("position")(_position)
-    app.command("dead-letters")(_dead_letters)
+    app.command("pause", rich_help_panel=STEER)(_pause)
+    app.command("resume", rich_help_panel=STEER)(_resume)
+    app.command("stop", rich_help_panel=STEER)(_stop)
+    app.command("restart", rich_help_panel=STEER)(_restart)
+    app.command("position", rich_help_panel=STEER)(_position)
+    app.command("dead-letters", rich_help_panel=LOOK)(_dead_letters)
 
 
 TtlOption = Annotated[
@@ -26,31 +27,53 @@ TtlOption = Annotated[
 
 
 def _pause(
-    consumer: ConsumerOption = None, reason: ReasonOption = None, ttl: TtlOption = None, json: JsonOption = False
+    consumer: ConsumerOption = None,
+    reason: ReasonOption = None,
+    ttl: TtlOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Take in nothing new; what is in flight is finished and committed. Survives restarts."""
-    _wish("pause", consumer, {"reason": reason, "ttl_s": ttl}, json)
+    _wish("pause", Remote(url, token_file), consumer, {"reason": reason, "ttl_s": ttl}, json)
 
 
-def _resume(consumer: ConsumerOption = None, reason: ReasonOption = None, json: JsonOption = False) -> None:
+def _resume(
+    consumer: ConsumerOption = None,
+    reason: ReasonOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    json: JsonOption = False,
+) -> None:
     """Go on after a pause, a stop or a failure."""
-    _wish("resume", consumer, {"reason": reason}, json)
+    _wish("resume", Remote(url, token_file), consumer, {"reason": reason}, json)
 
 
 def _stop(
-    consumer: ConsumerOption = None, reason: ReasonOption = None, ttl: TtlOption = None, json: JsonOption = False
+    consumer: ConsumerOption = None,
+    reason: ReasonOption = None,
+    ttl: TtlOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Drain, and give the workers back. Survives restarts."""
-    _wish("stop", consumer, {"reason": reason, "ttl_s": ttl}, json)
+    _wish("stop", Remote(url, token_file), consumer, {"reason": reason, "ttl_s": ttl}, json)
 
 
-def _restart(consumer: ConsumerOption = None, reason: ReasonOption = None, json: JsonOption = False) -> None:
+def _restart(
+    consumer: ConsumerOption = None,
+    reason: ReasonOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    json: JsonOption = False,
+) -> None:
     """Drain, and start anew with new workers."""
-    _wish("restart", consumer, {"reason": reason}, json)
+    _wish("restart", Remote(url, token_file), consumer, {"reason": reason}, json)
 
 
-def _wish(action: str, consumer: str | None, body: dict[str, Any], json: bool) -> None:
-    with Remote() as remote:
+def _wish(action: str, remote: Remote, consumer: str | None, body: dict[str, Any], json: bool) -> None:
+    with remote:
         method = "POST" if action == "restart" else "PUT"
         state, _ = remote.request(method, f"{remote.consumer(consumer)}/{action}", body=body)
         if json:
@@ -71,17 +94,19 @@ def _position(
     consumer: ConsumerOption = None,
     reason: ReasonOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what the change would do.")] = False,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> None:
     """Show what is committed, or go on from another offset (the consumer has to be stopped)."""
-    with Remote() as remote:
+    with Remote(url, token_file) as remote:
         path = f"{remote.consumer(consumer)}/position"
         shown, headers = remote.request("GET", path)
         if offset is None:
             if json:
                 print_json(shown)
                 return
-            above = f", and {shown['num_ranges']} ranges above it" if shown["num_ranges"] else ""
+            above = f", and {counted(shown['num_ranges'], 'range')} above it" if shown["num_ranges"] else ""
             out.print(
                 f"committed: every row below {shown['watermark']}{above}; commit {shown['sequence']} of epoch "
                 f"{shown['epoch']}",
@@ -100,8 +125,9 @@ def _position(
             return
         verb = "would be" if dry_run else "will be"
         out.print(
-            f"{move['num_read_again']} rows {verb} read again, {move['num_skipped']} skipped for good (the audit lists "
-            f"them as missing); {move['num_left_done']} stay done, because their clips are in the curated table",
+            f"{counted(move['num_read_again'], 'row')} {verb} read again, {move['num_skipped']} skipped for good "
+            f"(the audit lists them as missing); {move['num_left_done']} stay done, because their clips are in the "
+            "curated table",
             markup=False,
         )
 
@@ -116,10 +142,12 @@ def _dead_letters(
     error_class: ClassOption = None,
     before: Annotated[int | None, typer.Option(help="Only rows below this one.", min=0, show_default=False)] = None,
     limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=500)] = 50,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> None:
     """List videos that failed for good, the newest rows first."""
-    with Remote() as remote:
+    with Remote(url, token_file) as remote:
         page = remote.get(
             f"{remote.consumer(consumer)}/dead-letters",
             stage=stage,

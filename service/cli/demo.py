@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from consumers.errors import ConfigurationError
 from consumers.media.samples import write_samples
 from schemas.records import MOTION_MEAN_MAGNITUDE, TECHNICAL_QUALITY, ClipOutcome, ProcessedVideo
 from service import wiring
 from service.cli.audit import audit_document, print_audit
-from service.cli.options import PoolOption
-from service.cli.output import JsonOption, err, object_name, out, print_json, print_table
+from service.cli.journal import LogFormat, open_journal
+from service.cli.options import BEGIN, PoolOption
+from service.cli.output import JsonOption, counted, err, object_name, out, print_json, print_table
 from service.cli.progress import LineObserver
 from service.demo import DemoResult, prepare, run_demo
 
@@ -28,7 +28,7 @@ EXIT_PROBLEM = 1
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("demo")(_demo)
+    app.command("demo", rich_help_panel=BEGIN)(_demo)
 
 
 def _demo(
@@ -43,6 +43,7 @@ def _demo(
     if media is not None and not media.exists():
         raise ConfigurationError(f"--media {media}: there is no such folder")
     lines = err if json else out
+    say = open_journal(lines, LogFormat.TERMINAL, "demo")
     started_s = time.monotonic()
     overrides: dict[str, Any] = {"pool": {"kind": pool}} if pool is not None else {}
     with _workspace(keep) as root:
@@ -56,8 +57,8 @@ def _demo(
         result = run_demo(
             settings,
             objects,
-            LineObserver(lines, each_video=True),
-            lambda item: lines.print(f"[cyan]{'landed':9}[/] {escape(object_name(item.uri))}"),
+            LineObserver(say),
+            lambda item: say(object_name(item.uri), "landed", style="cyan"),
         )
         wall_s = time.monotonic() - started_s
         if json:
@@ -97,7 +98,7 @@ def _print(result: DemoResult, wall_s: float, kept_root: Path | None) -> None:
     print_table("What became of them", ("video", "clip", "verdict", "why", "motion px", "quality"), rows)
     out.print()
     print_audit(result.audit)
-    out.print(f"{len(result.videos)} videos in {wall_s:.1f} s")
+    out.print(f"{counted(len(result.videos), 'video')} in {wall_s:.1f} s")
     if kept_root is None:
         out.print("The warehouse is gone again; --keep keeps it.")
     else:

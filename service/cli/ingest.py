@@ -13,15 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from consumers.errors import ConfigurationError, StoreUnavailableError
 from consumers.paimon.landing.watch import Watcher
 from service import wiring
-from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, err, out, print_json
+from service.cli.options import RUN, ConfigOption
+from service.cli.output import JsonOption, counted, err, out, print_json
 from service.host.runtime import until_signal
 from service.settings import Settings, load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("ingest")(_ingest)
+    app.command("ingest", rich_help_panel=RUN)(_ingest)
 
 
 def _ingest(
@@ -31,27 +31,35 @@ def _ingest(
     ] = False,
     poll_interval: Annotated[
         float | None,
-        typer.Option(help="Seconds between two looks with --watch, instead of [watch] poll_interval_s."),
+        typer.Option(help="Seconds between two looks with --watch, instead of poll_interval_s in \\[watch]."),
     ] = None,
+    any_name: Annotated[
+        bool, typer.Option("--any", help="Take files that are named by themselves whatever their name ends in.")
+    ] = False,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Append one row for each video that has none yet; the same object twice adds no row."""
     if poll_interval is not None and not watch:
         raise ConfigurationError("--poll-interval: goes with --watch only")
+    if any_name and watch:
+        raise ConfigurationError("--any: goes with files, and --watch follows folders and prefixes")
     settings = load_settings(config, {} if poll_interval is None else {"watch": {"poll_interval_s": poll_interval}})
     if watch:
         num_added = _watch(settings, locations, err if json else out)
         if json:
             print_json({"added": num_added})
         return
-    objects = wiring.find_objects(settings, locations)
+    objects = wiring.find_objects(settings, locations, any_name=any_name)
     with _progress(len(objects)) as advance:
         report = wiring.register(settings, objects, advance)
     if json:
         print_json({"added": report.num_added, "already_present": report.num_already_present})
     else:
-        out.print(f"{report.num_added} videos registered, {report.num_already_present} were there already")
+        out.print(
+            f"{counted(report.num_added, 'video')} registered, {report.num_already_present:,} "
+            f"{'was' if report.num_already_present == 1 else 'were'} there already"
+        )
 
 
 def _watch(settings: Settings, locations: list[str], lines: Console) -> int:
@@ -65,7 +73,7 @@ def _watch(settings: Settings, locations: list[str], lines: Console) -> int:
             for watcher in watchers:
                 total += _poll(watcher, lambda: wait(0), lines)
             is_over = wait(settings.watch.poll_interval_s)
-    lines.print(f"stopped: {total} videos registered", markup=False)
+    lines.print(f"stopped: {counted(total, 'video')} registered", markup=False)
     return total
 
 
@@ -77,7 +85,7 @@ def _poll(watcher: Watcher, should_stop: Callable[[], bool], lines: Console) -> 
         err.print(f"{error}; trying again", style="yellow", markup=False)
         return 0
     if report.num_added:
-        lines.print(f"{watcher.location}: {report.num_added} videos registered", markup=False)
+        lines.print(f"{watcher.location}: {counted(report.num_added, 'video')} registered", markup=False)
     for reason in report.refused:
         err.print(f"not registered: {reason}", style="yellow", markup=False)
     if report.num_refused > len(report.refused):

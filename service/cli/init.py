@@ -9,8 +9,8 @@ import typer
 
 from consumers.errors import ConfigurationError
 from service import wiring
-from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, out, print_json
+from service.cli.options import BEGIN, ConfigOption
+from service.cli.output import JsonOption, err, out, print_json
 from service.settings import DEFAULT_PATH, load_settings
 
 _TEMPLATE = """\
@@ -42,7 +42,7 @@ unscored = "pass"
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("init")(_init)
+    app.command("init", rich_help_panel=BEGIN)(_init)
 
 
 def _init(
@@ -72,6 +72,11 @@ def _init(
         if allow:
             raise ConfigurationError(f"--allow: goes with --warehouse only; edit [input] allow in {path}")
         settings = load_settings(config)
+    for place in allow or []:
+        if "://" not in place and not Path(place).exists():
+            err.print(
+                f"--allow {place}: is not there yet; videos are read from it once it is", style="yellow", markup=False
+            )
     report = wiring.create_tables(settings, create_warehouse=new_file)
     if new_file:
         path.write_text(

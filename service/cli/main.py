@@ -37,7 +37,6 @@ app = typer.Typer(
     name="sluice",
     help="Curates videos from an Apache Paimon table into clips worth training on, exactly once.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 for module in (

@@ -14,7 +14,7 @@ from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
 from consumers.stages.decoder import choose_decoder
 from schemas.models import ModelsParams
-from service.cli.options import ConfigOption
+from service.cli.options import BEGIN, ConfigOption
 from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
 from service.models import missing_packages
 from service.settings import load_settings
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
     commands = typer.Typer(help="Check the configured models, or fetch them.", no_args_is_help=True)
     commands.command()(check)
     commands.command()(pull)
-    app.add_typer(commands, name="models")
+    app.add_typer(commands, name="models", rich_help_panel=BEGIN)
 
 
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:

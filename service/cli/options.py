@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+BEGIN, RUN, LOOK, STEER = "To begin", "To run", "To look", "To steer a running service"
+"""Headings of the list of commands."""
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Settings file; default $SLUICE_CONFIG or ./sluice.toml.", show_default=False),

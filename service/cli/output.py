@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import unquote
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -20,6 +21,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 _WIDE = None if sys.stdout.isatty() else 240
 
 out = Console(highlight=False, soft_wrap=True, width=_WIDE)
+# Of a column of text, in characters, before a row becomes a block.
+_LEAST_WIDTH = 10
+
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -36,24 +40,58 @@ def json_default(value: object) -> str:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; numbers are set right, None becomes a dash."""
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], to: Console = out) -> None:
+    """Print a table; numbers are set right, None becomes a dash.
+
+    Text that is wider than the terminal goes on below itself. Where a table would have no room at all, each row becomes
+    a block of lines, one for each column.
+    """
+    cells = [list(row) for row in rows]
+    numeric = [any(isinstance(row[index], int | float) for row in cells) for index in range(len(columns))]
+    texts = [[_cell(value) for value in row] for row in cells]
+    widths = [
+        max([cell_len(name), *(cell_len(row[index]) for row in texts)]) if numeric[index] else _LEAST_WIDTH
+        for index, name in enumerate(columns)
+    ]
+    if sum(widths) + 2 * len(columns) > to.width:
+        _print_blocks(title, columns, texts, to)
+        return
     table = Table(
         title=title, title_justify="left", header_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
-    cells = [list(row) for row in rows]
-    for index, column in enumerate(columns):
-        numeric = any(isinstance(row[index], int | float) for row in cells)
-        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
-    for row in cells:
-        table.add_row(*(_cell(value) for value in row))
-    out.print(table)
+    for name, is_number in zip(columns, numeric, strict=True):
+        table.add_column(
+            name,
+            justify="right" if is_number else "left",
+            no_wrap=is_number,
+            overflow="fold",
+            min_width=None if is_number else min(_LEAST_WIDTH, cell_len(name)),
+        )
+    for row in texts:
+        table.add_row(*map(escape, row))
+    to.print(table)
+
+
+def _print_blocks(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], to: Console) -> None:
+    if title:
+        to.print(title, style="italic", markup=False)
+    longest = max(map(cell_len, columns))
+    for number, row in enumerate(rows):
+        if number:
+            to.print()
+        for name, text in zip(columns, row, strict=True):
+            to.print(f"{name:{longest}}  {text}", markup=False)
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun: ``1 video``, ``1,200 videos``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _cell(value: object) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def object_name(uri: str) -> str:

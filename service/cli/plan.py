@@ -19,12 +19,13 @@ from service.capacity import (
     Resolution,
     plan,
 )
+from service.cli.options import BEGIN
 from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("plan")(_plan)
+    app.command("plan", rich_help_panel=BEGIN)(_plan)
 
 
 def _plan(

@@ -1,14 +1,14 @@
-"""Progress of a running consumer as lines on a terminal or in a log, one for each finished video and each commit."""
+"""Progress of a running consumer as lines, one for each finished video and each commit."""
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-
-from rich.console import Console
 
 from consumers.ports import BreakerState, CommitBatch, CommitReceipt
 from schemas.records import ProcessedVideo, RawVideo, VideoStatus
-from service.cli.output import human_bytes, object_name
+from service.cli.journal import Say
+from service.cli.output import counted, human_bytes, object_name
 
 _STYLES = {
     VideoStatus.CURATED: "green",
@@ -19,17 +19,18 @@ _STYLES = {
 }
 
 
+_LEVELS = {"retry": logging.WARNING, "failed": logging.ERROR, "breaker": logging.WARNING}
+
+
 class LineObserver:
     """Writes what a consumer does as plain sentences.
 
     Args:
-        console: where to.
-        each_video: also a line for each video; without it only retries, failures and commits are told.
+        say: writes a line.
     """
 
-    def __init__(self, console: Console, *, each_video: bool) -> None:
-        self._console = console
-        self._each_video = each_video
+    def __init__(self, say: Say) -> None:
+        self._say = say
 
     def admitted(self, video: RawVideo) -> None:
         """Say nothing: the outcome follows."""
@@ -44,12 +45,12 @@ class LineObserver:
         if outcome.failure is not None:
             failure = outcome.failure
             self._line("failed", f"{_name(video.video)}: {failure.error_class}: {failure.message}", "red")
-        elif self._each_video:
+        else:
             kept = sum(clip.kept for clip in outcome.clips)
             reasons = Counter(clip.reason for clip in outcome.clips if not clip.kept)
             because = "".join(f", {count} {reason}" for reason, count in sorted(reasons.items(), key=str))
             total = len(outcome.clips)
-            text = f"{_name(video.video)}: {kept} of {total} clip{'s' * (total != 1)} kept{because}"
+            text = f"{_name(video.video)}: {kept} of {counted(total, 'clip')} kept{because}"
             self._line(outcome.status.value, text, _STYLES[outcome.status])
 
     def committed(self, batch: CommitBatch, receipt: CommitReceipt) -> None:
@@ -57,8 +58,8 @@ class LineObserver:
         size = human_bytes(sum(video.outcome.media_bytes for video in batch.videos))
         self._line(
             "commit",
-            f"#{receipt.sequence}: {len(batch.videos)} videos, {receipt.num_clips} clips ({size}); "
-            f"done up to row {batch.position.watermark}",
+            f"#{receipt.sequence}: {counted(len(batch.videos), 'video')}, {counted(receipt.num_clips, 'clip')} "
+            f"({size}); done up to row {batch.position.watermark}",
             "bold",
         )
 
@@ -70,8 +71,7 @@ class LineObserver:
             self._line("breaker", "a probe succeeded, intake goes on", "green")
 
     def _line(self, word: str, text: str, style: str) -> None:
-        self._console.print(f"[{style}]{word:9}[/] ", end="")
-        self._console.print(text, markup=False)
+        self._say(text, word, level=_LEVELS.get(word, logging.INFO), style=style)
 
 
 def _name(video: RawVideo) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -17,7 +18,33 @@ ConsumerOption = Annotated[
     str | None,
     typer.Option("--consumer", help="Consumer id; default: the only one that the service hosts.", show_default=False),
 ]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--url", envvar="SLUICE_URL", help=f"The service; default {DEFAULT_URL}.", show_default=False),
+]
+TokenFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        envvar="SLUICE_TOKEN_FILE",
+        help="File that holds a token of the service and nothing else, instead of SLUICE_TOKEN.",
+        show_default=False,
+    ),
+]
 ReasonOption = Annotated[str | None, typer.Option("--reason", help="Why, for the audit trail.", show_default=False)]
+
+
+def is_meant(url: str | None, token_file: Path | None) -> bool:
+    """Return whether a command that can do without a service is to ask one."""
+    return bool(url or token_file or os.environ.get("SLUICE_TOKEN"))
+
+
+def _read(token_file: Path) -> str:
+    try:
+        return token_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"--token-file {token_file}: cannot be read: {reason}") from error
 
 
 class ServiceError(SluiceError):
@@ -25,27 +52,34 @@ class ServiceError(SluiceError):
 
 
 class Remote:
-    """One service, by ``SLUICE_URL`` (default :data:`DEFAULT_URL`) and ``SLUICE_TOKEN``.
+    """One service.
+
+    Args:
+        url: where it is; :data:`DEFAULT_URL` if None.
+        token_file: holds the token; if None, ``SLUICE_TOKEN`` is the token.
 
     Raises:
         ConfigurationError: there is no token, or the URL is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, url: str | None, token_file: Path | None) -> None:
         # Half of the commands never speak to a service.
         import httpx  # noqa: PLC0415
 
-        url = os.environ.get("SLUICE_URL") or DEFAULT_URL
-        token = os.environ.get("SLUICE_TOKEN")
+        url = url or DEFAULT_URL
+        token = os.environ.get("SLUICE_TOKEN") if token_file is None else _read(token_file)
         if not token:
             raise ConfigurationError(
-                "SLUICE_TOKEN is not set: put one of the service's tokens there (`sluice run` writes them to "
-                "sluice-tokens.handout.txt beside its settings when it first starts)"
+                "there is no token: put one of the service's into SLUICE_TOKEN, or its file into --token-file "
+                "(`sluice run` writes them to sluice-tokens.handout.txt beside its settings when it first starts)"
             )
         if not url.startswith(("http://", "https://")):
-            raise ConfigurationError(f"SLUICE_URL {url}: is not an http(s) URL, such as {DEFAULT_URL}")
-        if not token.isascii() or not token.isprintable():
-            raise ConfigurationError("SLUICE_TOKEN: holds characters that no token has; copy it again")
+            raise ConfigurationError(f"--url {url}: is not an http(s) URL, such as {DEFAULT_URL}")
+        if not token.isascii() or not token.isprintable() or " " in token:
+            raise ConfigurationError(
+                f"{token_file or 'SLUICE_TOKEN'}: holds characters that no token has; copy the token "
+                "alone, without its role"
+            )
         self._url = url.rstrip("/")
         self._transport_error = httpx.TransportError
         self._client = httpx.Client(
@@ -79,7 +113,8 @@ class Remote:
             answer = self._client.request(method, path, json=body, params=given, headers=headers)
         except self._transport_error as error:
             raise ServiceError(
-                f"{self._url}: cannot be reached ({error}); is `sluice run` running there? (SLUICE_URL says where)"
+                f"{self._url}: cannot be reached ({error}); is `sluice run` running there? (--url or SLUICE_URL says "
+                "where)"
             ) from error
         try:
             document: Any = answer.json()

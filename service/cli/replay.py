@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -16,9 +15,9 @@ from consumers.errors import ConfigurationError
 from consumers.paimon.reading.story import LetterFilter
 from schemas.control import AuditEntry
 from service import wiring
-from service.cli.options import ConfigOption
+from service.cli.options import STEER, ConfigOption
 from service.cli.output import JsonOption, err, out, print_json
-from service.cli.remote import ConsumerOption, ReasonOption, Remote
+from service.cli.remote import ConsumerOption, ReasonOption, Remote, TokenFileOption, UrlOption, is_meant
 from service.settings import load_settings
 
 _PAGE = 500
@@ -36,7 +35,7 @@ UntilOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("replay")(_replay)
+    app.command("replay", rich_help_panel=STEER)(_replay)
 
 
 def _replay(
@@ -53,21 +52,23 @@ def _replay(
     everything: Annotated[bool, typer.Option("--all", help="All dead letters.")] = False,
     consumer: ConsumerOption = None,
     reason: ReasonOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Process dead letters again: those named, or all that match.
 
-    With SLUICE_URL or SLUICE_TOKEN set the service is asked, which processes them beside all else. Without, the tables
-    are changed here, which is refused while a service runs the consumer.
+    With --url, or a token, the service is asked, which processes them beside all else. Without, the tables are changed
+    here, which is refused while a service runs the consumer.
     """
     named = sorted({*(rows or ()), *(row or ())})
     if not (named or stage or error_class or since or until or everything):
         raise typer.BadParameter("name rows, or choose by --class, --stage, --since and --until, or take --all")
     bounds = (since and since.replace(tzinfo=UTC), until and until.replace(tzinfo=UTC))
-    is_remote = bool(os.environ.get("SLUICE_URL") or os.environ.get("SLUICE_TOKEN"))
+    is_remote = is_meant(url, token_file)
     if is_remote:
-        num_accepted = _replay_by_service(consumer, stage, error_class, named, bounds, reason)
+        num_accepted = _replay_by_service(Remote(url, token_file), consumer, stage, error_class, named, bounds, reason)
     else:
         num_accepted = _replay_on_tables(config, consumer, stage, error_class, named, bounds, reason)
     if json:
@@ -83,6 +84,7 @@ _Bounds = tuple[datetime | None, datetime | None]
 
 
 def _replay_by_service(
+    remote: Remote,
     consumer: str | None,
     stage: str | None,
     error_class: str | None,
@@ -90,7 +92,7 @@ def _replay_by_service(
     bounds: _Bounds,
     reason: str | None,
 ) -> int:
-    with Remote() as remote:
+    with remote:
         path = f"{remote.consumer(consumer)}/dead-letters"
         found: dict[int, datetime] = {}
         before = None

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 
 from service import wiring
-from service.cli.options import ConfigOption
+from service.cli.options import RUN, ConfigOption
 from service.cli.output import JsonOption, out, print_json
 from service.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("rescale")(_rescale)
+    app.command("rescale", rich_help_panel=RUN)(_rescale)
 
 
 def _rescale(

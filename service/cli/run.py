@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict
@@ -12,16 +11,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from consumers import heap
 from consumers.errors import ConfigurationError
 from consumers.loop.reports import EndReason, RunReport
 from consumers.members.lease import Holder
 from schemas.control import DesiredState
 from schemas.shards import Shard
 from service import wiring
-from service.cli.options import ConfigOption, PoolOption
-from service.cli.output import JsonOption, err, out, print_json
+from service.cli.journal import LogFormat, Say, open_journal
+from service.cli.options import RUN, ConfigOption, PoolOption
+from service.cli.output import JsonOption, counted, err, out, print_json
 from service.cli.progress import LineObserver
 from service.host.members import Member
 from service.host.runtime import run_until_signalled, until_signal, wait_for_signal
@@ -33,7 +33,7 @@ EXIT_INCOMPLETE = 1
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("run")(_run)
+    app.command("run", rich_help_panel=RUN)(_run)
 
 
 def _run(
@@ -52,8 +52,8 @@ def _run(
             help="Serve the control plane, and obey it. Without it, and with --until-caught-up, only signals count."
         ),
     ] = True,
-    host: Annotated[str | None, typer.Option(help="Address for the control plane, instead of [api] host.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port for the control plane, instead of [api] port.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address for the control plane, instead of host in \\[api].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port for the control plane, instead of port in \\[api].")] = None,
     insecure_behind_proxy: Annotated[
         bool,
         typer.Option("--insecure-behind-proxy", help="Listen on other than loopback without TLS: a proxy has it."),
@@ -78,9 +78,18 @@ def _run(
             help="Begin although another consumer curates the same table into the same tables: each clip stands twice.",
         ),
     ] = False,
+    log_format: Annotated[
+        LogFormat | None,
+        typer.Option(
+            "--log-format",
+            help="terminal, or text or json with time, level and consumer. Default: terminal on a terminal, else text.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
+    heap.keep_small(large_apart=True)
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}
@@ -98,24 +107,24 @@ def _run(
     settings = pinned(load_settings(config, overrides))
     # With --json standard output holds the report and nothing else.
     lines = err if json else out
-    observer = LineObserver(lines, each_video=sys.stdout.isatty())
-    lines.print(
+    say = open_journal(lines, log_format, settings.consumer.id)
+    observer = LineObserver(say)
+    say(
         f"consumer {settings.consumer.id}{_shard(settings)}: {settings.tables.database}.{settings.tables.raw} -> "
         f"{settings.tables.database}.{settings.tables.curated}, profile {settings.profile.name} "
-        f"({settings.profile.fingerprint}), {settings.pool.kind} pool",
-        markup=False,
+        f"({settings.profile.fingerprint}), {settings.pool.kind} pool"
     )
 
     def say_wait(holder: Holder, longest_s: float) -> None:
-        lines.print(f"waiting {longest_s:.0f} s at most to see whether {holder} still runs it", markup=False)
+        say(f"waiting {longest_s:.0f} s at most to see whether {holder} still runs it")
 
-    lines.print(wiring.reading_note(settings), markup=False)
+    say(wiring.reading_note(settings))
     with wiring.lease(settings, take_over=take_over, on_wait=say_wait):
         if api and not until_caught_up:
             serve = _serve_one if settings.consumer.member is None else _serve_member
-            report = serve(settings, observer, lines, settings_folder(config))
+            report = serve(settings, observer, say, settings_folder(config))
             if report is None:
-                lines.print("stopped; the consumer did not run", markup=False)
+                say("stopped; the consumer did not run")
                 return
         else:
             _refuse_if_held(settings)
@@ -125,7 +134,7 @@ def _run(
     if json:
         print_json(_document(report))
     else:
-        out.print(_sentence(report), markup=False)
+        say(_sentence(report))
     if report.reason is EndReason.DRAIN_INCOMPLETE:
         raise typer.Exit(EXIT_INCOMPLETE)
 
@@ -137,25 +146,25 @@ def _shard(settings: Settings) -> str:
     return "" if shard.is_whole else f", shard {shard}"
 
 
-def _serve_one(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:
-    report, _ = _serve(settings, observer, lines, folder, lambda: False)
+def _serve_one(settings: Settings, observer: LineObserver, say: Say, folder: Path) -> RunReport | None:
+    report, _ = _serve(settings, observer, say, folder, lambda: False)
     return report
 
 
-def _serve_member(settings: Settings, observer: LineObserver, lines: Console, folder: Path) -> RunReport | None:
+def _serve_member(settings: Settings, observer: LineObserver, say: Say, folder: Path) -> RunReport | None:
     """Serve as whichever shard this member has, one after the other, until a signal."""
 
     def say_rest() -> None:
-        lines.print("there are fewer shards than processes; this one rests until it gets one", markup=False)
+        say("there are fewer shards than processes; this one rests until it gets one")
 
     report = None
     with until_signal() as is_over, closing(wiring.member(settings)) as member:
         shard = member.wait_for_shard(is_over, say_rest)
         member.start()
         while shard is not None:
-            lines.print(f"this process does shard {shard}", markup=False)
+            say(f"this process does shard {shard}")
             is_over_for_now = partial(_has_another_shard, member, shard)
-            report, is_signalled = _serve(wiring.with_shard(settings, shard), observer, lines, folder, is_over_for_now)
+            report, is_signalled = _serve(wiring.with_shard(settings, shard), observer, say, folder, is_over_for_now)
             if is_signalled:
                 break
             shard = member.wait_for_shard(is_over, say_rest)
@@ -167,7 +176,7 @@ def _has_another_shard(member: Member, shard: Shard) -> bool:
 
 
 def _serve(
-    settings: Settings, observer: LineObserver, lines: Console, folder: Path, is_over: Callable[[], bool]
+    settings: Settings, observer: LineObserver, say: Say, folder: Path, is_over: Callable[[], bool]
 ) -> tuple[RunReport | None, bool]:
     """Serve until a signal or until ``is_over``; return the consumer's report, and whether it was a signal."""
     # Importing the web server takes half a second that a run without it does not need.
@@ -177,9 +186,8 @@ def _serve(
     is_signalled = True
     try:
         plane.start()
-        lines.print(f"control plane {plane.url}, metrics {plane.metrics_url}", markup=False)
-        if plane.new_tokens is not None:
-            lines.print(f"tokens for it: {plane.new_tokens.handout} (hand them out, then delete it)", markup=False)
+        say(f"control plane {plane.url}, metrics {plane.metrics_url}")
+        say(f"tokens: {plane.token_note}")
         is_signalled = wait_for_signal(is_over)
     finally:
         # What a former shard has in flight could not be committed any more.
@@ -215,7 +223,7 @@ def _sentence(report: RunReport) -> str:
     counts = report.counts
     left = f", {report.num_abandoned} left unfinished for the next run" if report.num_abandoned else ""
     return (
-        f"{report.reason.value.replace('_', ' ')} after {report.wall_s:.1f} s: {counts.num_curated} videos curated, "
-        f"{counts.num_rejected} rejected, {counts.num_failed} failed; {counts.num_clips_committed} clips in "
-        f"{counts.num_commits} commits{left}"
+        f"{report.reason.value.replace('_', ' ')} after {report.wall_s:.1f} s: "
+        f"{counted(counts.num_curated, 'video')} curated, {counts.num_rejected} rejected, {counts.num_failed} failed; "
+        f"{counted(counts.num_clips_committed, 'clip')} in {counted(counts.num_commits, 'commit')}{left}"
     )

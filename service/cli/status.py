@@ -8,14 +8,14 @@ from schemas.positions import Position
 from schemas.records import VideoStatus
 from schemas.shards import EVERYTHING
 from service import wiring
-from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, out, print_json, print_table
+from service.cli.options import LOOK, ConfigOption
+from service.cli.output import JsonOption, counted, out, print_json, print_table
 from service.settings import load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("status")(_status)
+    app.command("status", rich_help_panel=LOOK)(_status)
 
 
 def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
@@ -55,7 +55,11 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
             markup=False,
         )
     elif committed is None:
-        out.print(f"consumer {settings.consumer.id}: has committed nothing yet; `sluice run` starts it", markup=False)
+        out.print(
+            f"consumer {settings.consumer.id}: has committed nothing yet; {counted(lag, 'row')} of the raw table "
+            f"{'waits' if lag == 1 else 'wait'} for `sluice run`",
+            markup=False,
+        )
     else:
         out.print(
             f"consumer {settings.consumer.id}: {lag}{of_all} rows behind, commit #{committed.sequence}, "
@@ -64,7 +68,7 @@ def _status(config: ConfigOption = None, json: JsonOption = False) -> None:
         )
     out.print(
         f"videos: {videos['curated']} curated, {videos['rejected']} rejected, {videos['failed']} failed"
-        f"{_retired(videos)}; {summary.clips_kept} clips kept"
+        f"{_retired(videos)}; {counted(summary.clips_kept, 'clip')} kept"
     )
     rows = [(stage, reason, count) for (stage, reason), count in sorted(summary.rejections.items())]
     rows += [(stage, f"failed: {name}", count) for (stage, name), count in sorted(summary.failures.items())]

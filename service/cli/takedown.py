@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import os
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,15 +14,15 @@ from consumers.errors import ConfigurationError
 from consumers.paimon.reading.takedowns import TargetKind
 from schemas.control import AuditEntry
 from service import takedowns, wiring
-from service.cli.options import ConfigOption
-from service.cli.output import JsonOption, err, out, print_json
-from service.cli.remote import ConsumerOption, ReasonOption, Remote
+from service.cli.options import STEER, ConfigOption
+from service.cli.output import JsonOption, counted, err, out, print_json
+from service.cli.remote import ConsumerOption, ReasonOption, Remote, TokenFileOption, UrlOption, is_meant
 from service.settings import Settings, load_settings
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("takedown")(_takedown)
+    app.command("takedown", rich_help_panel=STEER)(_takedown)
 
 
 def _takedown(
@@ -38,19 +37,21 @@ def _takedown(
     status: Annotated[bool, typer.Option("--status", help="Say what has become of takedowns; change nothing.")] = False,
     consumer: ConsumerOption = None,
     reason: ReasonOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
     """Retire all clips of a video now, and let nothing of it come again; prints a certificate.
 
-    With SLUICE_URL or SLUICE_TOKEN set the service is asked, whose consumer drains and restarts for it (role admin).
+    With --url, or a token, the service is asked, whose consumer drains and restarts for it (role admin).
     Without, the tables are changed here, which is refused while a service runs the consumer.
     """
-    is_remote = bool(os.environ.get("SLUICE_URL") or os.environ.get("SLUICE_TOKEN"))
+    is_remote = is_meant(url, token_file)
     if not status and not target:
         raise typer.BadParameter("name a video: a row id, a URI, or its id; or ask for --status")
     if is_remote:
-        found = _by_service(consumer, target, kind, status, reason)
+        found = _by_service(Remote(url, token_file), consumer, target, kind, status, reason)
     else:
         settings = load_settings(config, {} if consumer is None else {"consumer": {"id": consumer}})
         if not status and target:
@@ -73,9 +74,9 @@ def kind_of(target: str) -> TargetKind:
 
 
 def _by_service(
-    consumer: str | None, target: str | None, kind: TargetKind | None, status: bool, reason: str | None
+    remote: Remote, consumer: str | None, target: str | None, kind: TargetKind | None, status: bool, reason: str | None
 ) -> list[dict[str, Any]]:
-    with Remote() as remote:
+    with remote:
         path = f"{remote.consumer(consumer)}/takedowns"
         if status or not target:
             items: list[dict[str, Any]] = remote.get(path)["items"]
@@ -113,13 +114,13 @@ def _show(found: Sequence[dict[str, Any]]) -> None:
                 out.print(f"  {what.removesuffix('s')}: {value}", markup=False)
         for each in item["obeyed"]:
             out.print(
-                f"  consumer {each['consumer']}, shard {each['shard']}: {each['num_clips']} clips of "
-                f"{each['num_rows']} rows retired at {each['at']}, in snapshot {each['curated_snapshot_id']} of the "
-                f"curated table and {each['ledger_snapshot_id']} of the ledger",
+                f"  consumer {each['consumer']}, shard {each['shard']}: {counted(each['num_clips'], 'clip')} of "
+                f"{counted(each['num_rows'], 'row')} retired at {each['at']}, in snapshot "
+                f"{each['curated_snapshot_id']} of the curated table and {each['ledger_snapshot_id']} of the ledger",
                 markup=False,
             )
         if not item["obeyed"]:
             out.print("  not done yet: the consumer is draining, or does not run", markup=False)
-        out.print(f"  {item['clips_standing']} clips of it stand now", markup=False)
+        out.print(f"  clips of it that stand now: {item['clips_standing']}", markup=False)
         old = "are" if item["has_old_snapshots"] else "are not"
         out.print(f"  snapshots from before, in which its clips can still be read, {old} retained", markup=False)

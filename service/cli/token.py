@@ -10,14 +10,14 @@ import typer
 
 from consumers.errors import ConfigurationError
 from service.api.tokens import DEFAULT_TOKEN_FILE, Role, add_token
-from service.cli.options import ConfigOption
+from service.cli.options import BEGIN, ConfigOption
 from service.cli.output import JsonOption, err, out, print_json
 from service.settings import load_settings, settings_folder
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
-    app.command("token")(_token)
+    app.command("token", rich_help_panel=BEGIN)(_token)
 
 
 def _token(

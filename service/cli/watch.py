@@ -11,22 +11,25 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.output import JsonOption, human_bytes, out, print_json, print_table
-from service.cli.remote import ConsumerOption, Remote
+from service.cli.options import LOOK
+from service.cli.output import JsonOption, counted, human_bytes, out, print_json, print_table
+from service.cli.remote import ConsumerOption, Remote, TokenFileOption, UrlOption
 
 _STYLES = {"stalled": "bold red", "failed": "bold red", "falling_behind": "red", "paused": "yellow"}
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    app.command("lag")(_lag)
-    app.command("video")(_video)
-    app.command("top")(_top)
+    app.command("lag", rich_help_panel=LOOK)(_lag)
+    app.command("video", rich_help_panel=LOOK)(_video)
+    app.command("top", rich_help_panel=LOOK)(_top)
 
 
-def _lag(consumer: ConsumerOption = None, json: JsonOption = False) -> None:
+def _lag(
+    consumer: ConsumerOption = None, url: UrlOption = None, token_file: TokenFileOption = None, json: JsonOption = False
+) -> None:
     """Say how far behind a consumer is, and when it will have caught up."""
-    with Remote() as remote:
+    with Remote(url, token_file) as remote:
         report = remote.get(f"{remote.consumer(consumer)}/lag")
         if json:
             print_json(report)
@@ -38,7 +41,8 @@ def _lag(consumer: ConsumerOption = None, json: JsonOption = False) -> None:
         size = "" if lag["bytes"] is None else f", about {human_bytes(lag['bytes'])}"
         at_least = "" if lag["is_exact"] else "at least "
         out.print(
-            f"{_word(report['verdict'])}: {lag['records']} rows{size} in {lag['snapshots']} snapshots; the oldest has "
+            f"{_word(report['verdict'])}: {counted(lag['records'], 'row')}{size} in "
+            f"{counted(lag['snapshots'], 'snapshot')}; the oldest has "
             f"waited {at_least}{_span(lag['seconds'])}; caught up {_when(report['time_to_catch_up_s'])}",
             markup=False,
         )
@@ -51,10 +55,13 @@ def _lag(consumer: ConsumerOption = None, json: JsonOption = False) -> None:
 
 
 def _video(
-    row: Annotated[int, typer.Argument(help="Row id in the raw table.", min=0)], json: JsonOption = False
+    row: Annotated[int, typer.Argument(help="Row id in the raw table.", min=0)],
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    json: JsonOption = False,
 ) -> None:
     """Tell one video's story: every run over it, with its clips, scores and verdicts."""
-    with Remote() as remote:
+    with Remote(url, token_file) as remote:
         story = remote.get(f"/videos/{row}")
     if json:
         print_json(story)
@@ -81,10 +88,12 @@ def _top(
     consumer: ConsumerOption = None,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2)] = 1.0,
     once: Annotated[bool, typer.Option("--once", help="Look once, and end.")] = False,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
     json: JsonOption = False,
 ) -> None:
     """Watch a consumer: verdict, lag, rates, stages and videos in flight. Ends with Ctrl-C."""
-    with Remote() as remote:
+    with Remote(url, token_file) as remote:
         path = remote.consumer(consumer)
         if json:
             print_json({**remote.get(path), "stages": remote.get(f"{path}/stages")["stages"]})
@@ -92,23 +101,24 @@ def _top(
         if once or not out.is_terminal:
             out.print(_view(remote, path))
             return
-        with Live(_view(remote, path), console=out, auto_refresh=False, screen=True) as live:
+        with Live(_view(remote, path, out.size.height), console=out, auto_refresh=False, screen=True) as live:
             try:
                 while True:
                     time.sleep(interval)
-                    live.update(_view(remote, path), refresh=True)
+                    live.update(_view(remote, path, out.size.height), refresh=True)
             except KeyboardInterrupt:
                 return
 
 
-def _view(remote: Remote, path: str) -> Group:
+def _view(remote: Remote, path: str, height: int | None = None) -> Group:
+    """Return what there is to see; with a ``height`` in lines, with as many videos in flight as have room."""
     found, stages = remote.get(path), remote.get(f"{path}/stages")
     parts: list[Any] = [_headline(found)]
     if found["lag"] is not None:
         lag = found["lag"]
         parts.append(
             Text(
-                f"lag {lag['records']} rows, oldest {_span(lag['seconds'])}; caught up "
+                f"lag {counted(lag['records'], 'row')}, oldest {_span(lag['seconds'])}; caught up "
                 f"{_when(found['time_to_catch_up_s'])}; {found['num_in_flight']} in flight, "
                 f"{found['num_uncommitted']} finished and not committed"
             )
@@ -124,6 +134,9 @@ def _view(remote: Remote, path: str) -> Group:
             f"{window['bytes_per_s'] / 1e6:.2f}",
         )
     funnel = _table("stage", "in", "out", "waiting", "batch", "rejected", "CPU s")
+    # One line for each stage, whatever was rejected there: all ten fit into the smallest terminal.
+    for column in funnel.columns:
+        column.no_wrap = column.header != "rejected"
     for stage in stages["stages"]:
         if stage["num_in"] or stage["rejected"] or stage["waiting"]:
             mark = " <- bottleneck" if stage["stage"] == stages["bottleneck"] else ""
@@ -134,11 +147,13 @@ def _view(remote: Remote, path: str) -> Group:
                 str(stage["num_out"]),
                 "" if stage["waiting"] is None else str(stage["waiting"]),
                 "" if stage["mean_batch"] is None else f"{stage['mean_batch']:.1f}",
-                rejected,
+                Text(rejected, no_wrap=True, overflow="ellipsis"),
                 f"{stage['cpu_s']:.1f}",
             )
+    parts += [Text(), rates, Text(), funnel, Text()]
     flight = _table("row in flight", "video", "at", "age", "failures")
-    for video in found["in_flight"][:10]:
+    room = 10 if height is None else height - len(out.render_lines(Group(*parts))) - 1
+    for video in found["in_flight"][: max(room, 0)]:
         flight.add_row(
             str(video["row_id"]),
             video["video_id"],
@@ -146,8 +161,7 @@ def _view(remote: Remote, path: str) -> Group:
             _span(video["age_s"]),
             str(video["num_failures"]),
         )
-    parts += [rates, funnel, flight]
-    return Group(*parts)
+    return Group(*parts, flight) if flight.row_count else Group(*parts[:-1])
 
 
 def _place(video: dict[str, Any]) -> str:
@@ -174,9 +188,9 @@ def _headline(found: dict[str, Any]) -> Text:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), header_style="bold", collapse_padding=True)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 

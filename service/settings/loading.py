@@ -6,9 +6,9 @@ import logging
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -17,6 +17,7 @@ from pydantic_settings import (
 )
 
 from consumers.errors import ConfigurationError
+from service.settings.environment import PREFIX, unknown_variables
 from service.settings.explain import explain, explain_environment, holds_secrets
 from service.settings.sections import Settings
 
@@ -40,8 +41,10 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
         overrides: values of the command line, by section; they win over file and environment.
 
     Raises:
-        ConfigurationError: one line per setting that is unknown, mistyped or out of range.
+        ConfigurationError: one line per setting or ``SLUICE_*`` variable that is unknown, mistyped or out of range.
     """
+    if strangers := unknown_variables(os.environ, _variables(Settings)):
+        raise ConfigurationError("\n".join(strangers))
     named = path or (Path(os.environ["SLUICE_CONFIG"]) if os.environ.get("SLUICE_CONFIG") else None)
     file = named or DEFAULT_PATH
     content: dict[str, Any] = {}
@@ -68,9 +71,28 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     try:
         settings = _Layered(**(overrides or {}))
     except ValidationError as error:
-        raise ConfigurationError(explain(error, file)) from error
+        # A person who forgot the file would read of one setting after the other.
+        absent = (
+            ""
+            if file.exists()
+            else f"{file.absolute()}: there is no such settings file; name one with --config, or make one with "
+            "`sluice init --warehouse PLACE`\n"
+        )
+        raise ConfigurationError(absent + explain(error, file)) from error
     except SettingsError as error:
         raise ConfigurationError(explain_environment()) from error
     if content and holds_secrets(content) and file.stat().st_mode & 0o077:
         _log.warning("settings file %s holds secrets and others can read it: run `chmod 600 %s`", file, file)
     return settings
+
+
+def _variables(model: type[BaseModel], prefix: str = PREFIX) -> set[str]:
+    """Return the variable of each section and each setting below ``model``."""
+    found = set()
+    for name, info in model.model_fields.items():
+        variable = f"{prefix}{name}".upper()
+        found.add(variable)
+        for annotation in (info.annotation, *get_args(info.annotation)):
+            if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+                found |= _variables(annotation, f"{variable}__")
+    return found

@@ -31,13 +31,13 @@ def create_tables(settings: Settings, *, create_warehouse: bool) -> CreatedTable
     return create_paimon_tables(catalog, config, table_names(settings), raw_columns(settings))
 
 
-def find_objects(settings: Settings, locations: Sequence[str]) -> list[ObjectInfo]:
-    """Return the objects that ``locations`` name.
+def find_objects(settings: Settings, locations: Sequence[str], *, any_name: bool = False) -> list[ObjectInfo]:
+    """Return the objects that ``locations`` name; with ``any_name`` also those that are no video by their name.
 
     Raises:
         ConfigurationError: a location does not exist, holds no video file, or may not be read by the workers.
     """
-    return _held_to_allow_list(settings, list(expand(locations, catalog_config(settings).options)))
+    return _held_to_allow_list(settings, list(expand(locations, catalog_config(settings).options, any_name=any_name)))
 
 
 def name_objects(settings: Settings, uris: Sequence[str]) -> list[ObjectInfo]:

@@ -1,7 +1,7 @@
 """Tools that the checks of manifests, rules and dashboards share.
 
-What is missing skips a test, and fails it under ``make ops-check`` (SLUICE_OPS_REQUIRED=1); only the custom resource
-schemas, which are not part of this repository, may always be absent.
+What is missing skips a test, and fails it under ``make ops-check`` (TEST_SLUICE_OPS_REQUIRED=1); only the custom
+resource schemas, which are not part of this repository, may always be absent.
 """
 
 import json
@@ -36,7 +36,7 @@ def needs(*tools: str) -> pytest.MarkDecorator:
     """Skip without these commands or Python packages; under ``make ops-check`` let the test fail instead."""
     missing = [tool for tool in tools if shutil.which(tool) is None and find_spec(tool) is None]
     return pytest.mark.skipif(
-        bool(missing) and not os.environ.get("SLUICE_OPS_REQUIRED"),
+        bool(missing) and not os.environ.get("TEST_SLUICE_OPS_REQUIRED"),
         reason=f"{', '.join(missing)}: not installed (.ci/setup-ops and pip install -e '.[ops]' install them)",
     )
 

@@ -143,7 +143,9 @@ def test_ray_requires_the_token_that_the_service_has() -> None:
     auth = find(resources, "RayCluster", "sluice-ray")["spec"]["authOptions"]
     assert auth["mode"] == "token"
     pod = find(resources, "StatefulSet", "sluice")["spec"]["template"]["spec"]
-    for container in pod["containers"] + pod["initContainers"]:
+    of_ray = [item for item in pod["containers"] + pod["initContainers"] if item["name"] in ("sluice", "ray-node")]
+    assert len(of_ray) == 2
+    for container in of_ray:
         env = {item["name"]: item for item in container["env"]}
         assert env["RAY_AUTH_MODE"]["value"] == "token"
         assert env["RAY_AUTH_TOKEN"]["valueFrom"]["secretKeyRef"]["name"] == auth["secretName"]

@@ -7,6 +7,7 @@ import os
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,10 @@ from consumers.paimon.tables import RawColumns
 from tests.support.warehouse import table
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "interop"
-_FOLDER = Path(os.environ.get("SLUICE_TEST_INTEROP", _DEFAULT))
+_FOLDER = Path(os.environ.get("TEST_SLUICE_INTEROP", _DEFAULT))
 
 requires_interop = pytest.mark.skipif(
-    not _FOLDER.is_dir(), reason="no tables that Java wrote (set SLUICE_TEST_INTEROP to their folder)"
+    not _FOLDER.is_dir(), reason="no tables that Java wrote (set TEST_SLUICE_INTEROP to their folder)"
 )
 BY_URI = RawColumns(video="uri")
 """How the columns of those tables are mapped that have no column for a descriptor."""
@@ -52,6 +53,24 @@ class JavaTable:
             if (here / f"snapshot-{number}").exists():
                 shutil.move(here / f"snapshot-{number}", there / f"snapshot-{number}")
         (self._snapshots / "LATEST").write_text(str(newest))
+
+    def rewrite_snapshot(self, snapshot_id: int, **fields: Any) -> None:
+        """Change what a snapshot in sight says of itself."""
+        path = self._snapshots / f"snapshot-{snapshot_id}"
+        path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+    def alter(self, first_snapshot_id: int, **options: str) -> None:
+        """Let the snapshots from ``first_snapshot_id`` on be of a schema with other options (``_`` for ``-``)."""
+        folder = self._snapshots.parent / "schema"
+        newest = max(int(path.name.removeprefix("schema-")) for path in folder.glob("schema-*"))
+        told = json.loads((folder / f"schema-{newest}").read_text())
+        told["id"] = newest + 1
+        told["options"] |= {name.replace("_", "-"): value for name, value in options.items()}
+        (folder / f"schema-{newest + 1}").write_text(json.dumps(told))
+        for path in (*self._snapshots.glob("snapshot-*"), *self._hidden.glob("snapshot-*")):
+            snapshot = json.loads(path.read_text())
+            if snapshot["id"] >= first_snapshot_id:
+                path.write_text(json.dumps(snapshot | {"schemaId": newest + 1}))
 
 
 def compact_manifests_as_java_does(config: CatalogConfig, name: str) -> None:

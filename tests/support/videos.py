@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 _DEFAULT = Path(__file__).resolve().parents[3] / "shared" / "videos"
-_FOLDER = Path(os.environ.get("SLUICE_TEST_VIDEOS", _DEFAULT))
+_FOLDER = Path(os.environ.get("TEST_SLUICE_VIDEOS", _DEFAULT))
 
 VIDEOS: Path | None = _FOLDER if _FOLDER.is_dir() else None
 """The folder of real videos, None where there is none."""
 
-requires_videos = pytest.mark.skipif(VIDEOS is None, reason="no real videos (set SLUICE_TEST_VIDEOS to their folder)")
+requires_videos = pytest.mark.skipif(VIDEOS is None, reason="no real videos (set TEST_SLUICE_VIDEOS to their folder)")
 
 
 def video(name: str) -> Path:

@@ -49,7 +49,7 @@ MEDIA_SUFFIXES = frozenset(
         ".asf",
     }
 )
-"""File names that a folder or a glob is searched for; a file named by itself is taken whatever its name."""
+"""What the names of videos end in."""
 
 
 _NO_OBJECT = "there is no such object; name objects, for folders and patterns are what `sluice ingest` takes"
@@ -70,15 +70,18 @@ class ObjectInfo:
         return local_path(self.uri)
 
 
-def expand(items: Sequence[str], options: Mapping[str, str] | None = None) -> Iterator[ObjectInfo]:
+def expand(
+    items: Sequence[str], options: Mapping[str, str] | None = None, *, any_name: bool = False
+) -> Iterator[ObjectInfo]:
     """Yield the objects that ``items`` name, each once, in natural order within an item (``clip2`` before ``clip10``).
 
     Args:
         items: files, folders (searched recursively for :data:`MEDIA_SUFFIXES`), globs, ``s3://`` objects and prefixes.
         options: catalog options, for the object store's endpoint and keys.
+        any_name: take a file that is named by itself whatever its name ends in.
 
     Raises:
-        ConfigurationError: an item does not exist, or names a folder or glob without any media file.
+        ConfigurationError: an item does not exist, is no video by its name, or names a folder or glob without any.
     """
     seen: set[str] = set()
     for item in items:
@@ -86,6 +89,11 @@ def expand(items: Sequence[str], options: Mapping[str, str] | None = None) -> It
         path = local_path(item)
         for info in _local(item, path) if path is not None else _remote(item, options or {}):
             found = True
+            if not (any_name or is_media(info.uri)):
+                raise ConfigurationError(
+                    f"{item}: is no video by its name ({_suffixes()}); nothing was registered (--any takes it all the "
+                    "same)"
+                )
             if info.uri not in seen:
                 seen.add(info.uri)
                 yield info

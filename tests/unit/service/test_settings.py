@@ -128,3 +128,53 @@ def test_settings_with_secrets_that_others_can_read_are_warned_of(
     file.chmod(0o600)
     load_settings(file)
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("SLUICE_POOL_REPLICAS", "did you mean SLUICE_POOL__REPLICAS?"),
+        ("SLUICE_POLO__REPLICAS", "did you mean SLUICE_POOL__REPLICAS?"),
+        ("SLUICE_API_PORT", "did you mean SLUICE_API__PORT?"),
+        ("SLUICE_TOKENS", "did you mean SLUICE_TOKEN?"),
+        ("SLUICE_XYZZY", "unset it, or correct its name"),
+    ],
+)
+def test_variable_that_is_no_setting_is_refused_and_its_value_not_told(
+    write, monkeypatch: pytest.MonkeyPatch, name: str, advice: str
+) -> None:
+    monkeypatch.setenv(name, "hush")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(write(MINIMAL))
+    assert str(caught.value).startswith(f"variable {name}: there is no such setting; {advice}")
+    assert "hush" not in str(caught.value)
+
+
+def test_unknown_key_of_a_known_section_is_refused_in_the_environment_too(
+    write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLUICE_POOL__REPLICA", "3")
+    with pytest.raises(ConfigurationError, match=r"setting pool\.replica: there is no such setting"):
+        load_settings(write(MINIMAL))
+
+
+def test_places_that_kubernetes_tells_of_services_called_sluice_are_no_settings(
+    write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SLUICE", "SLUICE_RAY_HEAD_SVC", "SLUICE_API"):
+        monkeypatch.setenv(f"{name}_SERVICE_HOST", "10.0.0.7")
+        monkeypatch.setenv(f"{name}_SERVICE_PORT", "80")
+        monkeypatch.setenv(f"{name}_SERVICE_PORT_HTTP", "80")
+        monkeypatch.setenv(f"{name}_PORT", "tcp://10.0.0.7:80")
+        monkeypatch.setenv(f"{name}_PORT_80_TCP", "tcp://10.0.0.7:80")
+        monkeypatch.setenv(f"{name}_PORT_80_TCP_ADDR", "10.0.0.7")
+    assert load_settings(write(MINIMAL)).pool.kind == "ray"
+
+
+def test_settings_file_that_is_nowhere_is_said_to_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    first, second = str(caught.value).splitlines()
+    assert first.startswith(f"{tmp_path / 'sluice.toml'}: there is no such settings file")
+    assert second.startswith("setting catalog: is missing")

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from consumers.errors import ConfigurationError
 from service.api.server import ApiServer
 from service.api.tokens import Role
 from service.cli import control, replay, watch
-from service.cli.remote import ServiceError
+from service.cli.remote import Remote, ServiceError
 from service.settings import ApiSettings
 from tests.support.api import TOKENS, Service
 from tests.unit.service.host.test_supervisor import wait_for
@@ -54,7 +58,7 @@ Sluice = Callable[..., Result]
 
 def test_lag_is_a_sentence_and_a_document(sluice: Sluice) -> None:
     said = sluice("lag").output
-    assert "2 rows, about 2.0 KiB in 1 snapshots" in said
+    assert "2 rows, about 2.0 KiB in 1 snapshot;" in said
     assert "may expire in 1 h 0 min" in said
     assert document(sluice("lag", "--json"))["lag"]["records"] == 2
 
@@ -111,9 +115,9 @@ def test_consumer_that_is_none_is_named(sluice: Sluice) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "kind", "expected"),
     [
-        ("SLUICE_TOKEN", "", ConfigurationError, "SLUICE_TOKEN is not set"),
+        ("SLUICE_TOKEN", "", ConfigurationError, "there is no token"),
         ("SLUICE_TOKEN", "wrong-token-0123456789", ServiceError, "the token is not known"),
-        ("SLUICE_TOKEN", "tökén", ConfigurationError, "copy it again"),
+        ("SLUICE_TOKEN", "tökén", ConfigurationError, "copy the token alone"),
         ("SLUICE_URL", "ftp://here", ConfigurationError, "is not an http"),
         ("SLUICE_URL", "http://127.0.0.1:1", ServiceError, "cannot be reached"),
     ],
@@ -126,3 +130,57 @@ def test_service_that_cannot_be_asked_is_one_line(
     assert isinstance(error, kind)
     assert expected in str(error)
     assert "\n" not in str(error)
+
+
+class Busy(Remote):
+    """The service with every stage at work and many videos in flight."""
+
+    def get(self, path: str, **params: Any) -> Any:
+        found = super().get(path, **params)
+        for stage in found.get("stages", ()) if isinstance(found, dict) else ():
+            stage |= {
+                "num_in": 12_345,
+                "num_out": 12_000,
+                "waiting": 17,
+                "rejected": {"too_short": 200, "too_long": 145},
+            }
+        if isinstance(found, dict) and "in_flight" in found:
+            video = {"row_id": 1, "video_id": "v1", "stage": "cut", "is_waiting": False, "stage_s": 3.0, "age_s": 9.0}
+            found["in_flight"] = [video | {"num_failures": 0}] * 40
+        return found
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40)])
+def test_top_fits_the_terminal_and_leaves_out_no_stage(
+    sluice: Sluice, running: tuple[Service, str], monkeypatch: pytest.MonkeyPatch, width: int, height: int
+) -> None:
+    console = Console(width=width, height=height, force_terminal=True, file=io.StringIO())
+    monkeypatch.setattr(watch, "out", console)
+    with Busy(running[1], None) as remote:
+        path = remote.consumer(None)
+        shown = console.render_lines(watch._view(remote, path, height))
+        stages = [stage["stage"] for stage in remote.get(f"{path}/stages")["stages"]]
+    lines = ["".join(part.text for part in line).rstrip() for line in shown]
+    assert len(lines) <= height
+    assert not any(first == second == "" for first, second in pairwise(lines))
+    assert len(stages) >= 7
+    for stage in stages:
+        assert any(line.startswith(stage) for line in lines), stage
+
+
+def test_token_and_place_of_the_service_can_be_named_on_the_command_line(
+    running: tuple[Service, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("SLUICE_URL", "SLUICE_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "token"
+    file.write_text(TOKENS[Role.ADMIN] + "\n")
+    named = ("--url", running[1], "--token-file", str(file))
+    assert document(CliRunner().invoke(app, ["lag", *named, "--json"]))["lag"]["records"] == 2
+    monkeypatch.setenv("SLUICE_TOKEN_FILE", str(file))
+    assert CliRunner().invoke(app, ["lag", "--url", running[1]]).exit_code == 0
+    file.write_text(f"read {TOKENS[Role.ADMIN]}")
+    refused = CliRunner().invoke(app, ["lag", *named])
+    assert "copy the token alone, without its role" in str(refused.exception)
+    file.unlink()
+    assert "--token-file" in str(CliRunner().invoke(app, ["lag", *named]).exception)

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from consumers.testing import kept_outcome, make_video
 from schemas.records import BlobReference, ProcessedVideo
+from service.cli.journal import LogFormat, open_journal
 from service.cli.output import object_name, print_table
 from service.cli.progress import LineObserver
 
@@ -26,7 +27,8 @@ def test_file_is_named_as_its_owner_named_it(uri: str, name: str) -> None:
 
 def test_line_of_a_finished_video_shows_its_name_readable() -> None:
     written = io.StringIO()
-    observer = LineObserver(Console(file=written, soft_wrap=True, width=240), each_video=True)
+    console = Console(file=written, soft_wrap=True, width=240)
+    observer = LineObserver(open_journal(console, LogFormat.TERMINAL, "films"))
     row = replace(make_video(3), blob=BlobReference("file:///data/a%20b%5B1%5D.mp4"))
     outcome = kept_outcome(row, num_clips=2)
     observer.finished(ProcessedVideo(row, outcome, 1, row.committed_at))

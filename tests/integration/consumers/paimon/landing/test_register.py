@@ -118,8 +118,11 @@ def test_folder_is_searched_for_media_in_natural_order(tmp_path: Path) -> None:
 def test_file_glob_and_repeats_give_each_object_once(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4", "c.txt"):
         (tmp_path / name).write_bytes(b"x")
-    found = list(expand([str(tmp_path / "*"), str(tmp_path / "a.mp4"), (tmp_path / "c.txt").as_uri()]))
+    places = [str(tmp_path / "*"), str(tmp_path / "a.mp4"), (tmp_path / "c.txt").as_uri()]
+    found = list(expand(places, any_name=True))
     assert [info.path and info.path.name for info in found] == ["a.mp4", "b.mp4", "c.txt"]
+    with pytest.raises(ConfigurationError, match=r"c\.txt: is no video by its name .*--any takes it all the same"):
+        list(expand(places))
 
 
 def test_etag_changes_when_the_file_does(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_watch_command_registers_what_lands_and_stops_cleanly_on_sigterm(tmp_pat
         assert process.stdout is not None
         assert process.stderr.readline().startswith(f"watching {folder}, every 0.1 s")
         (folder / "film.mp4").write_bytes(b"x")
-        assert process.stderr.readline() == f"{folder}: 1 videos registered\n"
+        assert process.stderr.readline() == f"{folder}: 1 video registered\n"
         process.send_signal(signal.SIGTERM)
         assert json.loads(process.stdout.read()) == {"added": 1}
         assert process.wait(20) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,21 +11,28 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pypaimon import Schema
+from pypaimon.schema.data_types import AtomicType
+from pypaimon.schema.schema_change import SchemaChange
+from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.errors import ConfigurationError, PositionExpiredError, UnfollowedSnapshotError
+from consumers.paimon.catalog import open_catalog
+from consumers.paimon.reading.audit import audit
 from consumers.paimon.source.changelog_source import ChangelogSource
 from consumers.paimon.source.difference import difference
 from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.keyed import check_keyed_table
 from consumers.paimon.source.offsets import first_offset
 from consumers.paimon.source.sources import open_source
-from consumers.paimon.tables import RawColumns
+from consumers.paimon.tables import RawColumns, create_tables
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo, RowKind
 from schemas.shards import EVERYTHING
-from tests.support.changelog import KeyedTable, read_all
+from tests.support.changelog import COLUMNS, KEYED, KeyedTable, read_all
+from tests.support.consuming import consume, ledgered, standing
 from tests.support.interop import JavaTable, requires_interop
-from tests.support.warehouse import create_raw, make_warehouse, table
+from tests.support.warehouse import NAMES, append, create_raw, make_warehouse, table
 
 _JAVA = RawColumns(video_id="id", etag=None, metadata=())
 
@@ -141,7 +149,7 @@ def test_state_before_an_overwrite_that_has_expired_is_an_error_with_a_choice(ke
     keyed.change("+Ic")
     keyed.expire_below(2)
     begun = [OffsetRange(first_offset(2), first_offset(4))]
-    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 overwrites rows.*snapshot 1.*has expired.*positi"):
+    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 \(.*replaces rows.*snapshot 1.*has expired.*pos"):
         read_all(keyed.source(), begun)
     # Who begins takes it as a whole, and needs nothing that was before.
     assert _standing(read_all(keyed.source())) == {"b": "b", "c": "c"}
@@ -190,6 +198,7 @@ def test_overwrite_of_a_table_without_keys_is_an_error_with_a_choice(tmp_path: P
         ({"sequence.field": "size_bytes"}, "sequence.field size_bytes"),
         ({"deletion-vectors.enabled": "true"}, "deletion-vectors.enabled"),
         ({"bucket": "-2"}, "bucket -2"),
+        ({"ignore-delete": "true"}, "ignore-delete"),
     ],
 )
 @pytest.mark.parametrize("producer", ["none", "input"])
@@ -202,7 +211,132 @@ def test_table_whose_changes_mislead_is_refused_with_the_producer_to_set(
         keyed.source()
     for by_compaction in ("lookup", "full-compaction"):
         keyed.set_options({"changelog-producer": by_compaction})
-        check_keyed_table(keyed.table)
+        check_keyed_table(keyed.table, COLUMNS.names())
+
+
+@pytest.mark.parametrize("producer", ["none", "input", "lookup", "full-compaction"])
+def test_table_whose_rows_expire_untold_is_refused(tmp_path: Path, producer: str) -> None:
+    keyed = KeyedTable(tmp_path, producer)
+    keyed.set_options({"record-level.expire-time": "1 d", "record-level.time-field": "size_bytes"})
+    with pytest.raises(ConfigurationError, match=r"keyed_videos: record-level\.expire-time 1 d: .*unset it"):
+        keyed.source()
+
+
+def test_changelog_that_leaves_out_changes_of_a_mapped_column_is_refused(tmp_path: Path) -> None:
+    keyed = KeyedTable(tmp_path, "lookup")
+    name = "changelog-producer.row-deduplicate"
+    keyed.set_options({name: "true", f"{name}-ignore-fields": "kind"})
+    keyed.source()
+    keyed.set_options({f"{name}-ignore-fields": "kind, video"})
+    with pytest.raises(ConfigurationError, match=r"row-deduplicate-ignore-fields names video: .*take out what is mapp"):
+        keyed.source()
+
+
+def test_what_was_written_before_a_producer_was_set_counts_as_the_table_says(tmp_path: Path) -> None:
+    keyed = KeyedTable(tmp_path, "none")
+    keyed.set_options({"sequence.field": "size_bytes"})
+    keyed.change("+Ia/2", "+Ib/1")
+    # Late, and of no account.
+    keyed.change("+Ia/1", "+Ib/3")
+    keyed.alter({"changelog-producer": "lookup"})
+    assert sorted(_changes(read_all(keyed.source()))) == ["+Ia/2@1", "+Ib/1@1", "+Ib/3@2"]
+
+
+@pytest.mark.parametrize("bucket", ["-1", "4"])
+@pytest.mark.parametrize("producer", ["none", "input"])
+def test_table_of_several_buckets_is_followed(tmp_path: Path, producer: str, bucket: str) -> None:
+    keyed = KeyedTable(tmp_path, producer, bucket=bucket)
+    names = [f"v{number}" for number in range(12)]
+    keyed.change(*(f"+I{name}" for name in names))
+    keyed.change(*(f"+I{name}/2" for name in names[::2]), *(f"-D{name}" for name in names[1::4]))
+    expected = {name: f"{name}/2" if n % 2 == 0 else name for n, name in enumerate(names) if n % 4 != 1}
+    assert _standing(read_all(keyed.source())) == expected
+    keyed.overwrite("v1")
+    keyed.change("+Iv2")
+    assert _standing(read_all(keyed.source())) == {"v1": "v1", "v2": "v2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"merge-engine": "partial-update", "partial-update.remove-record-on-delete": "true"}, "remove-record-on-dele"),
+        ({"sequence.field": "nobody"}, "nobody"),
+    ],
+)
+def test_table_that_pypaimon_cannot_merge_is_refused_at_the_start(
+    keyed: KeyedTable, options: dict[str, str], named: str
+) -> None:
+    keyed.set_options({"changelog-producer": "lookup", **options})
+    with pytest.raises(ConfigurationError, match=rf"keyed_videos: pypaimon cannot read it.*{named}"):
+        keyed.source()
+
+
+def test_column_that_is_made_anew_is_read_as_the_newest_schema_says(keyed: KeyedTable) -> None:
+    keyed.change("+Ia")
+    source = keyed.source()
+    begun = source.head().next_offset
+    catalog = open_catalog(keyed.config)
+    name = f"{keyed.config.database}.{KEYED.raw}"
+    # A reader of the old schema finds the old column, which new rows do not have.
+    catalog.alter_table(name, [SchemaChange.drop_column("video")], False)
+    catalog.alter_table(name, [SchemaChange.add_column("video", AtomicType("BYTES"))], False)
+    fields = {"id": pa.string(), "size_bytes": pa.int64(), "kind": pa.string(), "video": pa.binary()}
+    schema = pa.schema([pa.field(column, kind, nullable=column != "id") for column, kind in fields.items()])
+    video = BlobDescriptor("file:///videos/b.mp4", 0, -1).serialize()
+    append(keyed.config, KEYED.raw, [{"id": "b", "size_bytes": 1, "kind": "+I", "video": video}], schema)
+    videos = read_all(source, [OffsetRange(begun, source.head().next_offset)])
+    assert _changes(videos) == ["+Ib@2"]
+    catalog.alter_table(name, [SchemaChange.rename_column("video", "clip")], False)
+    keyed.overwrite()
+    with pytest.raises(ConfigurationError, match="column video is mapped in the settings, but the table has"):
+        source.head()
+
+
+@pytest.mark.parametrize("producer", ["none", "input"])
+def test_key_that_moves_to_another_partition_stands_there(tmp_path: Path, producer: str) -> None:
+    moved = _Partitioned(tmp_path, producer)
+    moved.change(("a", "2", "+I"), ("b", "1", "+I"), ("c", "1", "+I"))
+    moved.change(("a", "2", "-D"), ("a", "1", "+I"), ("b", "1", "-D"), ("b", "3", "+I"), ("c", "1", "-D"))
+    source = moved.source()
+    videos = read_all(source, [OffsetRange(first_offset(1), source.head().next_offset)])
+    assert _standing(videos) == {"a": "a-1", "b": "b-3"}
+    assert read_all(moved.source(), [OffsetRange(videos[5].row_id, source.head().next_offset)]) == videos[5:]
+
+
+@pytest.mark.parametrize("producer", ["lookup", "full-compaction"])
+def test_moving_keys_whose_changes_compactions_tell_apart_are_refused(tmp_path: Path, producer: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"db\.moving: its primary key lacks a partition.*none or input"):
+        _Partitioned(tmp_path, producer).source()
+
+
+class _Partitioned:
+    """A table whose key does not hold the partition. Java wants ``bucket`` -1 there, which pypaimon cannot write."""
+
+    _SCHEMA = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("day", pa.string()),
+            pa.field("uri", pa.string()),
+            pa.field("kind", pa.string()),
+        ]
+    )
+
+    def __init__(self, folder: Path, producer: str) -> None:
+        self._config = make_warehouse(folder)
+        options = {"bucket": "1", "changelog-producer": producer, "rowkind.field": "kind"}
+        schema = Schema.from_pyarrow_schema(self._SCHEMA, partition_keys=["day"], primary_keys=["id"], options=options)
+        open_catalog(self._config).create_table("db.moving", schema, False)
+
+    def change(self, *rows: tuple[str, str, str]) -> None:
+        told = [
+            {"id": name, "day": day, "uri": f"file:///videos/{name}-{day}.mp4", "kind": kind}
+            for name, day, kind in rows
+        ]
+        append(self._config, "moving", told, self._SCHEMA)
+
+    def source(self) -> ChangelogSource:
+        columns = RawColumns(video_id="id", video="uri", size_bytes=None, etag=None, metadata=())
+        return ChangelogSource(self._config, "moving", columns)
 
 
 def test_many_expired_snapshots_and_no_hint_are_found_by_listing(keyed: KeyedTable) -> None:
@@ -260,7 +394,7 @@ def test_tables_of_java_are_followed_snapshot_by_snapshot(
 ) -> None:
     java = JavaTable(name, tmp_path)
     position, met = Position(), list[RawVideo]()
-    for snapshot_id, standing in by_snapshot.items():
+    for snapshot_id, expected in by_snapshot.items():
         if snapshot_id < min(begins_at, java.num_snapshots):
             continue
         java.show(snapshot_id)
@@ -268,7 +402,66 @@ def test_tables_of_java_are_followed_snapshot_by_snapshot(
         end = source.head().next_offset
         met += read_all(source, list(position.missing(end)))
         position = Position(end)
-        assert _standing(met) == dict(pair.split(":") for pair in standing.split())
+        assert _standing(met) == dict(pair.split(":") for pair in expected.split())
     assert all(video.defect is None for video in met)
     kept = {(video.video_id, _name(video), video.row_kind) for video in met}
     assert len(kept) == len(met), "nothing is told twice"
+
+
+@requires_interop
+def test_removal_that_no_compaction_has_told_is_told_by_the_overwrite(tmp_path: Path) -> None:
+    java = JavaTable("primary_key_lookup", tmp_path)
+    # The fifth snapshot deletes y, and the compaction that would tell so has not come.
+    java.show(5)
+    source = ChangelogSource(java.config, "raw_videos", _JAVA)
+    met = read_all(source)
+    assert _standing(met) == {"x": "c", "y": "b", "z": "d"}
+    builder = table(java.config, "raw_videos").new_batch_write_builder().overwrite({})
+    writer, commit = builder.new_write(), builder.new_commit()
+    commit.commit(writer.prepare_commit())
+    writer.close()
+    commit.close()
+    met += read_all(source, [OffsetRange(first_offset(6), source.head().next_offset)])
+    assert _standing(met) == {}
+
+
+@requires_interop
+def test_compaction_of_an_overwrite_is_read_though_no_changelog_tells_of_it(tmp_path: Path) -> None:
+    java = JavaTable("primary_key_lookup", tmp_path)
+    java.show(2)
+    # As Java commits an overwrite: its files, then their compaction, both without a changelog.
+    java.rewrite_snapshot(1, commitKind="OVERWRITE")
+    java.rewrite_snapshot(2, changelogManifestList=None, changelogRecordCount=None)
+    source = ChangelogSource(java.config, "raw_videos", _JAVA)
+    assert _standing(read_all(source)) == {"x": "a", "y": "b"}
+    assert source.head().num_missing(Position(first_offset(2)), EVERYTHING) >= 2
+
+
+@requires_interop
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        ("primary_key_none", {"x": "b", "z": "d"}),
+        ("primary_key_input", {"x": "b", "z": "d"}),
+        ("primary_key_lookup", {"x": "b", "z": "d"}),
+        ("primary_key_full_compaction", {"x": "b", "z": "d"}),
+        ("primary_key_blob_descriptor", {"x": "a", "y": "b"}),
+    ],
+)
+@pytest.mark.parametrize("stride", [1, 2, 10])
+def test_tables_of_java_end_right_in_curated_and_ledger(
+    tmp_path: Path, name: str, ends: dict[str, str], stride: int
+) -> None:
+    java = JavaTable(name, tmp_path)
+    create_tables(open_catalog(java.config), java.config, NAMES, _JAVA)
+    seen: list[str] = []
+    for newest in [*range(1, java.num_snapshots, stride), java.num_snapshots]:
+        java.show(newest)
+        consume(java.config, _JAVA, seen=seen)
+        report = audit(java.config, NAMES, "main", columns=_JAVA)
+        assert report.is_clean, (newest, report)
+    assert standing(java.config) == Counter(dict.fromkeys(ends, 2))
+    newest_of: dict[object, object] = {}
+    for _, video_id, uri in ledgered(java.config, ("source_row_id", "video_id", "source_uri")):
+        newest_of[video_id] = uri
+    assert {key: newest_of[key] for key in ends} == {key: f"file:///videos/{video}.mp4" for key, video in ends.items()}
