@@ -239,9 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-maintenance", action="store_true", help="nothing but what commits do by themselves")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     options = parser.parse_args(arguments)
-    lengths = [options.commits // 15, options.commits // 3, options.commits]
+    lengths = [options.commits // 100, options.commits // 10, options.commits]
     if lengths[0] < 2 * _MEASURED:
-        parser.error(f"--commits must be at least {30 * _MEASURED}")
+        parser.error(f"--commits must be at least {200 * _MEASURED}")
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="sluice-history-") as folder:
         history = History(Path(folder), not options.no_maintenance)

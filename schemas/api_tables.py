@@ -126,11 +126,13 @@ class AuditOut(Out):
     rows: int = Field(description="Of a table that is read change by change, those that stand in it.")
     ledger_rows: int
     clips: int
-    pending: int = Field(description="Rows or changes that the position does not cover yet; not an error.")
+    pending: int = Field(
+        description="Rows or changes beyond the position, and deleted rows with clips to be taken out; not an error."
+    )
     missing: int = Field(description="Rows that the position covers and the ledger lacks.")
     mismatched: int = Field(description="Rows of which the ledger tells another video or version than stands there.")
     duplicated: int
-    unaccounted: int = Field(description="Clips that no ledger row keeps.")
+    unaccounted: int = Field(description="Clips that no ledger row keeps, or whose row was deleted.")
     clips_missing: int
     clips_duplicated: int
     clips_retired: int = Field(description="Clips of older versions and of deleted videos; not an error.")

@@ -24,7 +24,7 @@ def _maintain(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing; say what would be done.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Compact ledger and control table, expire old snapshots, curated ones too, and sweep up what nothing refers to.
+    """Compact the tables, empty deleted rows, expire old snapshots, and sweep up what nothing refers to.
 
     `sluice run` does the same every hour unless told otherwise; consumers may run meanwhile.
     """
@@ -48,7 +48,10 @@ def _sentence(report: TableReport, dry_run: bool) -> str:
         f"{expired.num_snapshots} snapshots with {expired.num_files} files ({human_bytes(expired.num_bytes)}) {will}",
         f"{orphans.num_files} files that nothing referred to ({human_bytes(orphans.num_bytes)}) {will}",
     ]
-    compacted = report.compacted
+    compacted, purged = report.compacted, report.purged
+    if purged.num_rows:
+        lose = "would lose" if dry_run else "have lost"
+        parts.insert(0, f"{purged.num_rows} deleted rows {lose} their bytes in the newest snapshot")
     if compacted.num_before:
         parts.insert(0, f"{compacted.num_before} data files {became} {compacted.num_after}")
     if expired.held_by is not None:

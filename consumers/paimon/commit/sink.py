@@ -13,7 +13,7 @@ What a person took down is retired when the sink opens, and no result brings it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +23,7 @@ import pyarrow as pa
 from consumers.errors import FencedError, SluiceError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
-from consumers.paimon.commit.generation import current_source, newest_mark
+from consumers.paimon.commit.generation import current_source, mark_of_rows, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
@@ -167,8 +167,9 @@ class PaimonSink:
         The ledger's are seen only until it is claimed: from then on nothing may pass unchecked.
         """
         with store_errors("ledger and curated tables"):
-            ledger_head, curated_head = (
-                side.committer.manager.get_latest_snapshot() for side in (self._ledger, self._curated)
+            # The ledger is written first and read last: what is committed in between cannot make it look set back.
+            curated_head, ledger_head = (
+                side.committer.manager.get_latest_snapshot() for side in (self._curated, self._ledger)
             )
             if not self._is_ledger_claimed:
                 self._ledger.fence.seen(ledger_head)
@@ -179,6 +180,8 @@ class PaimonSink:
             self._source = source_of_generation(self._raw_name, generation)
             ledger, curated = self._recovery.standing(ledger_head, curated_head)
             self._mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
+            if self._mark is None and ledger.sequence:
+                self._mark = mark_of_rows(self._ledger.table, ledger_head, self._consumer, self._source)
             return ledger, curated
 
     @property
@@ -300,11 +303,12 @@ class PaimonSink:
         with store_errors("ledger"):
             return self._recovery.latest_entries(self._ledger.committer.manager.get_latest_snapshot(), row_ids)
 
-    def _run_to_write(self, video: ProcessedVideo, removed: Mapping[int, LedgerEntry]) -> int | None:
+    def _run_to_write(self, video: ProcessedVideo, removed: dict[int, LedgerEntry]) -> int | None:
         """Return the run number for a new ledger row, or None when the ledger has said the same already."""
         row_id = video.video.row_id
         if is_removed(video):
-            known = removed.get(row_id)
+            # Taken out: one that was told and not yet committed is told again, perhaps within the same batch.
+            known = removed.pop(row_id, None)
             return None if known is None or known.status == VideoStatus.RETIRED else known.run + 1
         if not self._ledger.standing.covers(row_id):
             return 1

@@ -96,10 +96,26 @@ class TableCommitter:
         self._properties = dict(properties)
         self._commit.commit(messages, identifier, snapshot_properties=self._properties)
 
-    def replace(self, entries: Sequence[Any], identifier: int, properties: Mapping[str, str]) -> None:
+    def replace(
+        self,
+        entries: Sequence[Any],
+        identifier: int,
+        properties: Mapping[str, str],
+        *,
+        index_adds: Sequence[Any] = (),
+        index_deletes: Sequence[Any] = (),
+    ) -> None:
         """Make one COMPACT snapshot of manifest entries that take data files out and add others with the same rows.
 
-        Another writer's commit in between costs a further attempt on top of it.
+        Another writer's commit in between costs a further attempt on top of it. Whether that deleted rows from these
+        files is for the check to find out; pypaimon does not.
+
+        Args:
+            entries: of data files.
+            identifier: number of the commit.
+            properties: of the snapshot.
+            index_adds: entries of deletion vectors that come with it.
+            index_deletes: those that they replace.
 
         Raises:
             Exception: one of the files is no longer there (nothing is published), whatever the check raised, or a fault
@@ -115,6 +131,8 @@ class TableCommitter:
             commit_identifier=identifier,
             commit_entries_plan=lambda latest: list(entries),
             detect_conflicts=True,
+            index_adds=list(index_adds),
+            index_deletes=list(index_deletes),
             snapshot_properties=self._properties,
         )
 
@@ -135,8 +153,6 @@ class TableCommitter:
 
 
 def _aligned(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows.column(field.name) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
+    given = dict(zip(rows.column_names, rows.columns, strict=True))
+    columns = [given[field.name] if field.name in given else pa.nulls(rows.num_rows, field.type) for field in schema]
     return pa.table(columns, schema=pa.schema([field.with_nullable(True) for field in schema]))

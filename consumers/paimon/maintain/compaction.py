@@ -9,7 +9,7 @@ refers to.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -23,15 +23,13 @@ from pypaimon.manifest.schema.manifest_entry import ManifestEntry
 from pypaimon.read.split import DataSplit
 from pypaimon.write.writer.key_value_data_writer import KeyValueDataWriter
 
-from consumers.paimon.commit.merging import merge_from
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.maintain.row_groups import MOST_ROWS, parts_due
 
-_PROPERTIES = {"sluice.maintenance": "compact"}
+PROPERTIES = {"sluice.maintenance": "compact"}
 _ADD, _DELETE = 0, 1
 _COMPACT = 1
 """File source of Paimon's: not written by an append."""
-_MOST_ROWS = 50_000
-_MOST_BYTES = 64 * 1024**2
 # Rows of Paimon's key-value files that stand for a row that is there: inserted, or the new state after an update.
 _INSERT, _UPDATE_AFTER = 0, 2
 
@@ -62,7 +60,7 @@ class AppendCompaction:
         most_rows: a file with so many rows is left as it is.
     """
 
-    def __init__(self, table: Any, sort_columns: Sequence[str], most_rows: int = _MOST_ROWS) -> None:
+    def __init__(self, table: Any, sort_columns: Sequence[str], most_rows: int = MOST_ROWS) -> None:
         # Files of older releases say nothing of their values; those that replace them do.
         self._table = table.copy({"metadata.stats-mode": "full"})
         self._sort = [(column, "ascending") for column in sort_columns]
@@ -78,7 +76,7 @@ class AppendCompaction:
         head = self._table.snapshot_manager().get_latest_snapshot()
         if head is None or not _is_plain(self._table, head):
             return total
-        due = self._due(_entries(self._table, head))
+        due = self._due(entries_of(self._table, head))
         if dry:
             return sum((Compacted(len(part), 1, _num_bytes(part)) for part in due), total)
         committer = TableCommitter(self._table, f"sluice-maintenance-{uuid.uuid4()}", _any)
@@ -91,21 +89,8 @@ class AppendCompaction:
 
     def _due(self, entries: list[Any]) -> list[list[Any]]:
         entries = sorted(entries, key=lambda entry: (entry.file.creation_time.get_millisecond(), entry.file.file_name))
-        counts = [
-            self._most_rows if entry.file.file_size >= _MOST_BYTES else int(entry.file.row_count) for entry in entries
-        ]
-        start = merge_from(counts, most=self._most_rows)
-        return [] if start is None else [part for part in self._parts(entries[start:]) if len(part) > 1]
-
-    def _parts(self, entries: list[Any]) -> Iterator[list[Any]]:
-        part: list[Any] = []
-        for entry in entries:
-            part.append(entry)
-            if sum(each.file.row_count for each in part) >= self._most_rows or _num_bytes(part) >= _MOST_BYTES:
-                yield part
-                part = []
-        if part:
-            yield part
+        sizes = [(int(entry.file.row_count), int(entry.file.file_size)) for entry in entries]
+        return [[entries[at] for at in part] for part in parts_due(sizes, self._most_rows)]
 
     def _merge(self, committer: TableCommitter, part: list[Any], identifier: int) -> Compacted:
         first = part[0]
@@ -125,7 +110,7 @@ class AppendCompaction:
             )
             for file in made
         ]
-        committer.replace(_exchange(part, made), identifier, _PROPERTIES)
+        committer.replace(exchange(part, made), identifier, PROPERTIES)
         return Compacted(len(part), len(made), _num_bytes(part))
 
 
@@ -152,7 +137,7 @@ class KeyedCompaction:
         head = self._table.snapshot_manager().get_latest_snapshot()
         if head is None or head.index_manifest is not None or self._table.partition_keys:
             return Compacted()
-        entries = _entries(self._table, head)
+        entries = entries_of(self._table, head)
         if len(entries) < self._least_files or len({entry.bucket for entry in entries}) > 1:
             return Compacted()
         if dry:
@@ -161,7 +146,7 @@ class KeyedCompaction:
         committer = TableCommitter(self._table, f"sluice-maintenance-{uuid.uuid4()}", _any)
         try:
             made = self._write(rows, entries[0].bucket)
-            committer.replace(_exchange(entries, made), 1, _PROPERTIES)
+            committer.replace(exchange(entries, made), 1, PROPERTIES)
         finally:
             committer.close()
         return Compacted(len(entries), len(made), _num_bytes(entries))
@@ -197,12 +182,13 @@ class KeyedCompaction:
         return [replace(file, level=num_levels - 1, file_source=_COMPACT) for file in writer.committed_files]
 
 
-def _entries(table: Any, snapshot: Any) -> list[Any]:
+def entries_of(table: Any, snapshot: Any) -> list[Any]:
+    """Return the manifest entries of all data files of ``snapshot``."""
     manifests = ManifestListManager(table).read_all(snapshot)
     return list(ManifestFileManager(table).read_entries_parallel(manifests, drop_stats=False)) if manifests else []
 
 
-def _exchange(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
+def exchange(before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
     """Return the manifest entries that take the files ``before`` out and put ``after`` in their place."""
     first = before[0]
     return [

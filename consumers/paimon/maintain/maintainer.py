@@ -14,12 +14,15 @@ from consumers.paimon.maintain.compaction import AppendCompaction, Compacted, Ke
 from consumers.paimon.maintain.expiry import Expired, Expiry, Retention
 from consumers.paimon.maintain.orphans import Orphans, Swept
 from consumers.paimon.maintain.table_files import TableFiles
+from consumers.paimon.maintain.tracked import Purged, TrackedCompaction, TrackedReport
 from consumers.paimon.tables import TableNames
 
 logger = logging.getLogger(__name__)
 
 LEDGER_SORT = ("consumer", "source_table", "source_row_id", "run")
 """By which the rows of a compacted ledger file are sorted."""
+CLIP_KEY = "clip_id"
+"""A column of the curated table that is empty in no clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class TableReport:
 
     Attributes:
         table: its full name.
-        compacted: small data files that became fewer.
+        compacted: data files that became fewer, or were written anew without what was deleted from them.
+        purged: deleted rows whose bytes have left the newest snapshot.
         expired: snapshots and what went with them.
         orphans: files that nothing referred to.
         left_alone: why nothing was done, None where it was.
@@ -36,6 +40,7 @@ class TableReport:
 
     table: str
     compacted: Compacted = field(default_factory=Compacted)
+    purged: Purged = field(default_factory=Purged)
     expired: Expired = field(default_factory=Expired)
     orphans: Swept = field(default_factory=Swept)
     left_alone: str | None = None
@@ -95,24 +100,26 @@ class Maintainer:
         reason = left_alone(table)
         if reason is not None:
             return TableReport(name, left_alone=reason)
-        compacted = self._compact(table, dry)
-        if compacted.num_after and not dry:
+        done = self._compact(table, dry)
+        compacted, purged = done.compacted, done.purged
+        if compacted.num_before and not dry:
             logger.info("table %s: %d data files became %d", name, compacted.num_before, compacted.num_after)
+        if purged.num_rows and not dry:
+            logger.info("table %s: %d deleted rows have no bytes in it any more", name, purged.num_rows)
         if self._is_stopped():
-            return TableReport(name, compacted)
+            return TableReport(name, compacted, purged)
         expired = Expiry(table, self._retention).run(now, dry=dry)
         if expired.num_snapshots and not dry:
             logger.info("table %s: %d snapshots expired", name, expired.num_snapshots)
         swept = Swept() if not sweep or self._is_stopped() else Orphans(table).run(now, dry=dry)
-        return TableReport(name, compacted, expired, swept)
+        return TableReport(name, compacted, purged, expired, swept)
 
-    def _compact(self, table: Any, dry: bool) -> Compacted:
+    def _compact(self, table: Any, dry: bool) -> TrackedReport:
         if table is self._ledger:
-            return AppendCompaction(table, LEDGER_SORT).run(dry=dry)
+            return TrackedReport(AppendCompaction(table, LEDGER_SORT).run(dry=dry))
         if table is self._control:
-            return KeyedCompaction(table).run(dry=dry)
-        # Not the curated table: a clip's row id is its address.
-        return Compacted()
+            return TrackedReport(KeyedCompaction(table).run(dry=dry))
+        return TrackedCompaction(table, CLIP_KEY).run(dry=dry, is_stopped=self._is_stopped)
 
 
 def left_alone(table: Any) -> str | None:
