@@ -77,6 +77,29 @@ class RejectedPage(Out):
     next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
 
 
+class VideoOut(Out):
+    """What became of a video in its latest run."""
+
+    row_id: int
+    video_id: str
+    uri: str | None
+    status: str
+    duration_s: float | None
+    num_clips_kept: int
+    num_clips_rejected: int
+    stage: str | None = Field(description="Where it failed; null where it did not.")
+    error_class: str | None = Field(description="Why it failed; null where it did not.")
+    run: int
+    processed_at: datetime
+
+
+class VideoPage(Out):
+    """Videos that have been processed, the highest row id first. A page may be short where many had to be looked at."""
+
+    items: list[VideoOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
 class ReplayIn(In):
     """Which dead letters to process again: these rows, or all that match."""
 

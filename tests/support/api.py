@@ -18,7 +18,7 @@ from consumers.paimon.commit.takedown import Takedown, new_takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
-from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter, VideoFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.testing import (
@@ -148,6 +148,24 @@ class FakeLibrary:
             and (wanted.row_ids is None or row["source_row_id"] in wanted.row_ids)
             and wanted.admits(row)
         ][:limit]
+
+    def videos(self, wanted: VideoFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        rows = [*self.letters, *self.rejections]
+        rows.sort(key=lambda row: row["source_row_id"], reverse=True)
+        found = [
+            {
+                "duration_s": None,
+                "num_clips_kept": 0,
+                "num_clips_rejected": 0,
+                "failure_stage": None,
+                "failure_class": None,
+            }
+            | row
+            for row in rows
+            if wanted.before_row_id is None or row["source_row_id"] < wanted.before_row_id
+            if wanted.admits(row)
+        ]
+        return found[:limit], found[limit - 1]["source_row_id"] if len(found) > limit else None
 
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         return [row for row in self.rejections if before is None or row["source_row_id"] < before][:limit], None

@@ -262,3 +262,20 @@ async def test_clip_that_is_not_there_is_a_problem(service: Service, clip_id: st
         for part in ("", "/media", "/thumbnail"):
             answer = await client.get(f"/api/v1/clips/{clip_id}{part}")
             assert answer.status_code in {404, 422}
+
+
+async def test_videos_are_listed_by_status_and_found_by_name(service: Service) -> None:
+    async with service.client(Role.READ) as client:
+
+        async def ids(**params: Any) -> list[int]:
+            answer = await client.get("/api/v1/videos", params=params)
+            assert answer.status_code == 200, answer.text
+            return [item["row_id"] for item in answer.json()["items"]]
+
+        assert await ids() == [7, 5, 3, 1]
+        assert await ids(status="rejected") == [5]
+        assert await ids(text="3.MP4") == [3]
+        assert await ids(uri="/videos/3.mp4") == await ids(uri="file:///videos/3.mp4") == [3]
+        assert await ids(limit=2, before=5) == [3, 1]
+        assert (await client.get("/api/v1/videos", params={"status": "lost"})).status_code == 422
+        assert (await client.get("/api/v1/videos", params={"consumer": "books"})).status_code == 404
