@@ -187,10 +187,18 @@ class ConsumerTelemetry:
         num_bytes: int | None = None,
         num_snapshots: int | None = None,
         headroom_s: float | None = None,
+        shard: str | None = None,
+        num_records_of_shard: int = 0,
     ) -> None:
-        """Publish one measurement of the lag. What is None is unknown, and its series goes away."""
+        """Publish one measurement of the lag. What is None is unknown, and its series goes away.
+
+        All is the consumer's, but for ``num_records_of_shard``, which wait for this process's ``shard``; None where
+        that has not committed yet.
+        """
         self._set(names.LAG_RECORDS, num_records)
         self._set(names.LAG_SECONDS, age_s)
+        if shard is not None:
+            self._set(names.SHARD_LAG_RECORDS, num_records_of_shard, shard)
         self._set(names.POSITION_OFFSET, position_offset)
         self._set(names.SOURCE_HEAD_OFFSET, head_offset)
         self._set_or_remove(names.LAG_BYTES, num_bytes)
