@@ -208,10 +208,9 @@ def test_lag_that_becomes_unknown_loses_its_series(telemetry: Telemetry, consume
 def test_each_process_tells_the_lag_of_the_consumer_and_that_of_its_own_shard(
     telemetry: Telemetry, consumer: ConsumerTelemetry
 ) -> None:
-    known: dict[str, Any] = {"num_records": 9, "age_s": 1, "position_offset": 0, "head_offset": 9}
-    consumer.lag_probed(**known)
+    consumer.lag_probed(num_records=9, age_s=1, position_offset=0, head_offset=9)
     assert value(telemetry, "sluice_shard_lag_records", shard="1/3") is None
-    consumer.lag_probed(**known, shard="1/3", num_records_of_shard=4)
+    consumer.lag_probed(num_records=9, age_s=1, position_offset=0, head_offset=9, shard="1/3", num_records_of_shard=4)
     assert value(telemetry, "sluice_lag_records") == 9
     assert value(telemetry, "sluice_shard_lag_records", shard="1/3") == 4
 
