@@ -8,7 +8,8 @@ new number of shards under load, with ``--expire`` the loss of all markers while
 that refuses, delays and cuts off requests all the while, with ``--pool ray`` the death of a worker. With ``--keyed``
 the raw table has a primary key, and videos are replaced and deleted, too. With ``--outages`` answers to commits are
 lost, the store is away when they are to be read back, and publishers sleep until others have committed and expired.
-With ``--events`` the raw table is rolled back, made anew, overwritten, compacted, and rows of it are deleted.
+All the while the raw table is rolled back, made anew, overwritten, compacted, and rows of it are deleted, as far as its
+kind knows such things; ``--events`` says which of them, or none. An operator follows what a refusal says.
 
 In the end an undisturbed run finishes the table, and the tables are compared with what landed, by an auditor that
 shares no code with the service. Prints a line per round and the totals last, as JSON objects with ``--json``.
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--pool", choices=("inline", "ray"), default="inline", help="where the stages run")
     parser.add_argument("--keyed", action="store_true", help="a raw table with a primary key: updates and deletes, too")
     parser.add_argument("--outages", action="store_true", help="lost answers, a store that is away, sleepers")
-    parser.add_argument("--events", default="none", help="of the raw table, with commas between them; all, or none")
+    parser.add_argument("--events", default="all", help="of the raw table, with commas between them; all, or none")
     parser.add_argument("--rescale", action="store_true", help="1 -> 3 -> 2 shards and so on, under load")
     parser.add_argument("--expire", action="store_true", help="now and then expire all snapshots while it is down")
     parser.add_argument("--maintain", action="store_true", help="maintain the tables all the while, killed each round")

@@ -44,7 +44,6 @@ CLIP_CHECKS = Metric(
     ("consumer", "result"),
     unit="clips",
     values=each(tuple(ClipCheck)),
-    exploration_only=True,
 )
 STAGE_DURATION_SECONDS = Metric(
     "sluice_stage_duration_seconds",

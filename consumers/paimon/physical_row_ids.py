@@ -15,7 +15,7 @@ they may be others.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from importlib.metadata import version
 from typing import Any
 
@@ -39,7 +39,7 @@ def install(found: str | None = None) -> None:
     Raises:
         ConfigurationError: it is not the version that this was written for.
     """
-    found = found or version("pypaimon")
+    found = found or _installed_version()
     if found != _VERSION:
         raise ConfigurationError(
             f"pypaimon {found} is installed, and the reading of row ids was written for {_VERSION}: install "
@@ -48,6 +48,12 @@ def install(found: str | None = None) -> None:
     if not hasattr(ManifestFileManager._get_value_stats_fields, "__wrapped__"):
         ManifestFileManager._get_value_stats_fields = _with_system_fields(ManifestFileManager._get_value_stats_fields)
         DataFileBatchReader._assign_row_tracking = _with_physical_ids(DataFileBatchReader._assign_row_tracking)
+
+
+@cache
+def _installed_version() -> str:
+    # A millisecond each time.
+    return version("pypaimon")
 
 
 def _with_system_fields(original: _Method) -> _Method:

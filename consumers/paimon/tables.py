@@ -8,11 +8,11 @@ from enum import StrEnum
 from typing import Any
 
 from pypaimon import Schema
-from pypaimon.catalog.catalog_exception import DatabaseNotExistException, TableNotExistException
 
 from consumers.errors import ConfigurationError
-from consumers.paimon.catalog import CatalogConfig, store_errors
+from consumers.paimon.catalog import CatalogConfig, find_table, store_errors
 from consumers.paimon.column_types import ColumnType
+from consumers.paimon.table_options import check_branches
 from schemas.tables import CONTROL, CURATED, LEDGER, RAW, TableSpec
 
 _NEEDED_OPTIONS = ("row-tracking.enabled", "data-evolution.enabled", "snapshot.ignore-empty-commit")
@@ -98,7 +98,7 @@ def create_tables(
         raise ConfigurationError(f"the four tables need four different names: {names}")
     existing = []
     for name, spec in specs.items():
-        table = _existing(catalog, config, name)
+        table = find_table(catalog, config, name)
         if table is None:
             continue
         if spec is RAW:
@@ -170,9 +170,10 @@ def check_raw_table(table: Any, columns: RawColumns) -> VideoColumnKind:
     """Check that ``table`` can be tailed and return what its video column holds.
 
     Raises:
-        ConfigurationError: a mapped column is missing or of a type that cannot be read.
+        ConfigurationError: a mapped column is missing or of a type that cannot be read, or rows are in other branches.
     """
     name = _name(table)
+    check_branches(name, table.table_schema.options)
     found = {field.name: field.type for field in table.fields}
     for column in columns.names():
         if column not in found:
@@ -209,14 +210,6 @@ def _paimon_schema(spec: TableSpec) -> Any:
         primary_keys=list(spec.primary_keys) or None,
         options=dict(spec.options),
     )
-
-
-def _existing(catalog: Any, config: CatalogConfig, name: str) -> Any | None:
-    with store_errors(f"table {config.database}.{name}"):
-        try:
-            return catalog.get_table(f"{config.database}.{name}")
-        except (TableNotExistException, DatabaseNotExistException):
-            return None
 
 
 def _name(table: Any) -> str:

@@ -15,6 +15,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 SEED = os.environ.get("TEST_SLUICE_SEED", "20261124")
 _WRONG = ("missing", "duplicated", "stray", "clips_missing", "clips_duplicated", "clips_stray", "gaps", "crashed")
 _EXACTLY_ONCE = dict.fromkeys(_WRONG, 0)
+# The raw table is changed in all these ways meanwhile, unless a test says otherwise.
+_EVENTS_OF_TRACKED = {"delete", "compaction", "overwrite", "rollback", "recreate"}
+_EVENTS_OF_KEYED = {"overwrite", "rollback", "recreate"}
 
 
 def _chaos(folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -35,13 +38,14 @@ def _chaos(folder: Path, *arguments: str) -> tuple[list[dict[str, Any]], dict[st
 def test_service_killed_at_every_step_and_at_random_doubled_and_put_to_sleep_loses_and_repeats_nothing(
     tmp_path: Path,
 ) -> None:
-    rounds, totals = _chaos(tmp_path, "--kills", "40")
+    rounds, totals = _chaos(tmp_path, "--kills", "24")
     assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
-    assert totals["kills"] >= 40
-    assert sum(each["kind"] == "instant" for each in rounds) >= 10
+    assert totals["kills"] >= 24
+    assert sum(each["kind"] == "instant" for each in rounds) >= 2
     assert totals["at_step"] >= 9
     assert totals["fenced"] >= 1
-    assert totals["rows"] == 6 * len(rounds)
+    assert {each["step"] for each in rounds} >= _EVENTS_OF_TRACKED
+    assert totals["rows"] > 0
     assert list(tmp_path.iterdir()) == []
 
 
@@ -58,6 +62,7 @@ def test_videos_replaced_and_deleted_while_answers_are_lost_and_publishers_sleep
     rounds, totals = _chaos(tmp_path, "--keyed", "--outages", "--kills", "16")
     assert {name: totals[name] for name in _EXACTLY_ONCE} == _EXACTLY_ONCE
     assert {each["kind"] for each in rounds} >= {"step", "paused", "zombie"}
+    assert {each["step"] for each in rounds} >= _EVENTS_OF_KEYED
     assert 0 < totals["rows"] < 6 * len(rounds), "videos that replaced others, or were deleted"
 
 

@@ -13,7 +13,17 @@ from consumers.pool_report import PoolReport, StageReplicas
 from consumers.ports import CommitBatch, CommitReceipt
 from consumers.testing import kept_outcome, make_video
 from schemas.positions import Position
-from schemas.records import Failure, FailureKind, MediaInfo, ModelCall, ProcessedVideo, Stage, StageTiming, VideoOutcome
+from schemas.records import (
+    ClipCheck,
+    Failure,
+    FailureKind,
+    MediaInfo,
+    ModelCall,
+    ProcessedVideo,
+    Stage,
+    StageTiming,
+    VideoOutcome,
+)
 from service.observe.telemetry import ConsumerTelemetry, Telemetry
 from tests.ops.support import DASHBOARDS, dashboard, eventually, expressions, needs
 
@@ -32,8 +42,9 @@ def live(consumer: ConsumerTelemetry, tick: int) -> None:
     kept = kept_outcome(video, num_clips=2)
     rejected = replace(kept.clips[1], rejected_by=Stage.MOTION, reason="motion_below_min", media=None)
     failure = Failure(FailureKind.PERMANENT, Stage.OPEN, "truncated", "ends early")
+    checks = {ClipCheck.PASSED: 1, ClipCheck.ENCODED_AGAIN: 1}
     outcomes = (
-        VideoOutcome(_MEDIA, (kept.clips[0], rejected), None, _TIMINGS, 1000),
+        VideoOutcome(_MEDIA, (kept.clips[0], rejected), None, _TIMINGS, 1000, clip_checks=checks),
         VideoOutcome(failure=failure),
     )
     videos = tuple(ProcessedVideo(video, outcome, 1, now) for outcome in outcomes)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 from pypaimon import Schema
+from pypaimon.schema.schema_change import SchemaChange
 from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.paimon.catalog import CatalogConfig, open_catalog
@@ -39,11 +40,12 @@ class KeyedTable:
     Args:
         where: a folder for a new warehouse, or a warehouse with the other tables.
         producer: Paimon's ``changelog-producer``.
+        bucket: how many of them, -1 for as many as it takes.
     """
 
-    def __init__(self, where: Path | CatalogConfig, producer: str = "input") -> None:
+    def __init__(self, where: Path | CatalogConfig, producer: str = "input", *, bucket: str = "1") -> None:
         self.config = make_warehouse(where) if isinstance(where, Path) else where
-        options = {"bucket": "1", "changelog-producer": producer, "rowkind.field": "kind"}
+        options = {"bucket": bucket, "changelog-producer": producer, "rowkind.field": "kind"}
         schema = Schema.from_pyarrow_schema(_SCHEMA, primary_keys=["id"], options=options)
         open_catalog(self.config).create_table(f"{self.config.database}.{KEYED.raw}", schema, False)
 
@@ -51,12 +53,16 @@ class KeyedTable:
     def table(self) -> Any:
         return table(self.config, KEYED.raw)
 
-    def change(self, *changes: str) -> int:
+    def change(self, *changes: str, by: Any | None = None) -> int:
         """Commit changes, such as ``+Ia`` or ``-Db``, as one snapshot; return its id.
 
         What follows a slash is the version: ``+Ia/2`` is of other bytes than ``+Ia``.
+
+        Args:
+            changes: in their order.
+            by: the table as the writer knows it, if that is not the newest.
         """
-        return self._commit(self.table.new_batch_write_builder(), changes)
+        return self._commit((by or self.table).new_batch_write_builder(), changes)
 
     def overwrite(self, *rows: str) -> int:
         """Put ``rows`` in the place of all that the table holds, as one snapshot; return its id."""
@@ -86,6 +92,11 @@ class KeyedTable:
         told = json.loads(schema.read_text())
         told["options"].update(options)
         schema.write_text(json.dumps(told))
+
+    def alter(self, options: Mapping[str, str]) -> None:
+        """Change options from now on, in a new schema."""
+        changes = [SchemaChange.set_option(name, value) for name, value in options.items()]
+        open_catalog(self.config).alter_table(f"{self.config.database}.{KEYED.raw}", changes, False)
 
     def rewrite_snapshot(self, snapshot_id: int, **fields: Any) -> None:
         """Change what a snapshot says of itself."""

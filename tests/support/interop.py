@@ -59,6 +59,19 @@ class JavaTable:
         path = self._snapshots / f"snapshot-{snapshot_id}"
         path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
+    def alter(self, first_snapshot_id: int, **options: str) -> None:
+        """Let the snapshots from ``first_snapshot_id`` on be of a schema with other options (``_`` for ``-``)."""
+        folder = self._snapshots.parent / "schema"
+        newest = max(int(path.name.removeprefix("schema-")) for path in folder.glob("schema-*"))
+        told = json.loads((folder / f"schema-{newest}").read_text())
+        told["id"] = newest + 1
+        told["options"] |= {name.replace("_", "-"): value for name, value in options.items()}
+        (folder / f"schema-{newest + 1}").write_text(json.dumps(told))
+        for path in (*self._snapshots.glob("snapshot-*"), *self._hidden.glob("snapshot-*")):
+            snapshot = json.loads(path.read_text())
+            if snapshot["id"] >= first_snapshot_id:
+                path.write_text(json.dumps(snapshot | {"schemaId": newest + 1}))
+
 
 def compact_manifests_as_java_does(config: CatalogConfig, name: str) -> None:
     """Add a snapshot of kind COMPACT that copies the properties of the one before; on disk only."""

@@ -2,7 +2,9 @@
 
 The promise: every raw row ends with exactly one current ledger row (of its runs the latest), every clip that it keeps
 stands in the curated table exactly once, with its bytes, and nothing else stands there. Where the raw table has a
-primary key, the newest ledger row of a key says what holds, and clips of replaced and deleted videos are gone.
+primary key, the newest ledger row of a key says what holds, and clips of replaced and deleted videos are gone. Where it
+has none, a row that was deleted has a further run that says so, and a row that got another id is in the ledger as moved
+from the first, whose clips it keeps.
 
 Tables are read by plain batch reads of pypaimon, as a user would. Videos are told apart by their URI: whoever uses this
 gives every version of every video a URI of its own, so that neither row ids nor snapshots have to be believed.
@@ -30,7 +32,7 @@ class Tally:
         clips: clips in the curated table.
         missing: videos without a ledger row, or, with keys, whose newest ledger row tells of another version.
         duplicated: ledger rows beyond one for each video and run, and row ids beyond one for each video.
-        stray: current ledger rows that tell of no video that ever landed.
+        stray: current ledger rows that tell of no video that ever landed, and moves of a row that the ledger lacks.
         clips_missing: clips that a standing video should have and that are not there, or have no bytes.
         clips_duplicated: clips beyond one for each clip id.
         clips_stray: clips of videos that do not stand, of older versions, or that the current ledger row did not keep.
@@ -92,6 +94,10 @@ def tally(
     standing = _standing(tables)
     ledger = [row for row in _read(tables, tables.ledger, _LEDGER_COLUMNS) if row["consumer"] == tables.consumer]
     curated = [row for row in _read(tables, tables.curated, _CURATED_COLUMNS) if row["consumer"] == tables.consumer]
+    _count_repeated(tables, ledger, found)
+    for clip_id, number in Counter(row["clip_id"] for row in curated).items():
+        if number > 1:
+            found.add("clips_duplicated", f"clip {clip_id}: stands {number} times", number - 1)
     newest = max((_generation(tables, row) for row in ledger), default=0)
     ledger, curated = ([row for row in rows if _generation(tables, row) == newest > 0] for rows in (ledger, curated))
     current = _current([row for row in ledger if row["source_uri"] not in forgotten], bool(tables.key), found)
@@ -109,8 +115,6 @@ def tally(
     copies = Counter(row["clip_id"] for row in curated)
     left = {row["clip_id"] for row in curated if row["source_uri"] in forgotten}
     for clip_id, number in copies.items():
-        if number > 1:
-            found.add("clips_duplicated", f"clip {clip_id}: stands {number} times", number - 1)
         if clip_id not in should and clip_id not in left:
             found.add("clips_stray", f"clip {clip_id}: no standing video keeps it", number)
     for clip_id, uri in should.items():
@@ -140,13 +144,14 @@ _LEDGER_COLUMNS = (
     "run",
     "clips",
 )
+_MOVED = "=>"
 _CURATED_COLUMNS = ("consumer", "source_table", "source_uri", "clip_id", "cut_method", "clip")
 
 
 def _generation(tables: Tables, row: Mapping[str, Any]) -> int:
     """Return which table of the raw table's name a row is of: 1, or the number behind its name; 0 for other names.
 
-    What was curated of a table that was set back or made anew is kept apart, and is not looked at here.
+    What was curated of a table that was set back or made anew is kept apart: it may stand once, and nothing is missing.
     """
     name, _, number = row["source_table"].partition("#")
     return int(number or 1) if name == tables.raw else 0
@@ -181,16 +186,28 @@ def _standing(tables: Tables) -> dict[str, str]:
     return standing
 
 
-def _current(ledger: list[dict[str, Any]], has_keys: bool, found: _Findings) -> dict[str, dict[str, Any]]:
-    """Return the ledger row that holds for each video, and count what is there more than once on the way."""
-    for (row_id, uri, run), number in Counter(
-        (row["source_row_id"], row["source_uri"], row["run"]) for row in ledger
-    ).items():
+def _count_repeated(tables: Tables, ledger: list[dict[str, Any]], found: _Findings) -> None:
+    runs = Counter(
+        (row["source_table"], row["source_row_id"], row["run"], row["source_uri"])
+        for row in ledger
+        if _generation(tables, row)
+    )
+    for (source, row_id, run, uri), number in runs.items():
         if number > 1:
-            found.add("duplicated", f"{uri}: {number} ledger rows for row {row_id}, run {run}", number - 1)
+            found.add("duplicated", f"{uri}: {number} ledger rows for row {row_id} of {source}, run {run}", number - 1)
+
+
+def _current(ledger: list[dict[str, Any]], has_keys: bool, found: _Findings) -> dict[str, dict[str, Any]]:
+    """Return the ledger row that holds for each video, and count videos that were processed twice on the way."""
     places: defaultdict[str, set[int]] = defaultdict(set)
     current: dict[str, dict[str, Any]] = {}
+    first_rows = {(row["source_row_id"], row["source_uri"]) for row in ledger if row["row_kind"] != _MOVED}
     for row in sorted(ledger, key=lambda row: (row["source_row_id"], row["run"])):
+        if row["row_kind"] == _MOVED:
+            first_id = int(row["source_key"].removeprefix("row:"))
+            if (first_id, row["source_uri"]) not in first_rows:
+                found.add("stray", f"{row['source_uri']}: moved from row {first_id}, which the ledger lacks")
+            continue
         if has_keys:
             identity = "/".join(part.strip('"') for part in row["source_key"].strip("[]").split(", "))
         else:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,10 +119,13 @@ class Repositioner:
 
     def _standing(self) -> tuple[Standing, int, int]:
         with store_errors(f"position of {self._consumer}"):
-            ledger, curated = self._recovery.standing(
-                *(table.snapshot_manager().get_latest_snapshot() for table in (self._ledger, self._curated))
-            )
+            ledger, curated = self._recovery.standing(*self._heads())
         return curated, max(ledger.sequence, curated.sequence), max(ledger.epoch, curated.epoch)
+
+    def _heads(self) -> tuple[Any | None, Any | None]:
+        # The ledger is written first and read last: what is committed in between cannot make it look set back.
+        curated, ledger = (table.snapshot_manager().get_latest_snapshot() for table in (self._curated, self._ledger))
+        return ledger, curated
 
     def make(self, move: Move) -> None:
         """Make a planned change, unless anything was committed since it was planned.
@@ -132,7 +136,7 @@ class Repositioner:
         """
         user = commit_user_of(self._consumer)
         with store_errors(f"position of {self._consumer}"):
-            heads = [table.snapshot_manager().get_latest_snapshot() for table in (self._ledger, self._curated)]
+            heads = self._heads()
             ledger, curated = self._recovery.standing(*heads)
             if (curated.position, max(ledger.sequence, curated.sequence)) != (move.current, move.sequence):
                 raise FencedError(f"consumer {self._consumer} has committed since this was planned; plan it again")
@@ -140,10 +144,10 @@ class Repositioner:
             source = self._source
             mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
             skipped = move.proposed.without(move.current.ranges())
-            asked = ledger.replays.union(move.read_again.ranges())
-            for table, head, position, share, replays in (
-                (self._ledger, heads[0], ledger.position.union(skipped.ranges()), ledger.share, asked),
-                (self._curated, heads[1], move.proposed, move.share, Position()),
+            replays = ledger.replays.union(move.read_again.ranges()).without(move.proposed.ranges())
+            for table, head, position, share in (
+                (self._ledger, heads[0], ledger.position.union(skipped.ranges()), ledger.share),
+                (self._curated, heads[1], move.proposed, move.share),
             ):
                 fence = Fence(self._consumer, user, table.identifier.get_full_name(), self._shard)
                 fence.seen(head)

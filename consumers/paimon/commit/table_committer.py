@@ -153,8 +153,6 @@ class TableCommitter:
 
 
 def _aligned(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    columns = [
-        rows.column(field.name) if field.name in rows.column_names else pa.nulls(rows.num_rows, field.type)
-        for field in schema
-    ]
+    given = dict(zip(rows.column_names, rows.columns, strict=True))
+    columns = [given[field.name] if field.name in given else pa.nulls(rows.num_rows, field.type) for field in schema]
     return pa.table(columns, schema=pa.schema([field.with_nullable(True) for field in schema]))

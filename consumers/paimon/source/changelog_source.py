@@ -3,8 +3,7 @@
 An offset is a snapshot's id and a number within it, as one integer. Half of a snapshot's numbers are for the rows that
 it changed, and half for the rows that the table held as of it, which are read only where a consumer begins: it takes
 the oldest retained snapshot as a whole, and from there on changes alone. Numbers that no row has are skipped ranges, so
-positions stay compact. Of a snapshot that overwrites rows the changes are the difference of the states before and
-after it, as far as changes tell of them.
+positions stay compact.
 
 Snapshots expire. Unlike with row ids nothing then tells what was in them, so a consumer file in the source table keeps
 those that are still needed, and a position whose snapshots are gone is an error with a stated choice.
@@ -14,23 +13,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-import pyarrow as pa
-from pypaimon.read.streaming_table_scan import AsyncStreamingTableScan
-
-from consumers.errors import PositionExpiredError, UnfollowedSnapshotError
+from consumers.errors import PositionExpiredError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.snapshots import earliest_snapshot_id, read_snapshot, snapshot_time
-from consumers.paimon.source.difference import difference
 from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.source.identity import SourceIdentity
-from consumers.paimon.source.keyed import check_keyed_table, first_levels, is_told_by_compaction
-from consumers.paimon.source.moved_keys import removals_first
+from consumers.paimon.source.keyed import check_keyed_table
 from consumers.paimon.source.offsets import WHOLE_TABLE, Wanted, first_offset, from_offset, snapshot_of
 from consumers.paimon.source.raw_rows import RawRow, read_raw_row
+from consumers.paimon.source.snapshot_changes import SnapshotChanges
+from consumers.paimon.source.snapshot_reader import KIND, Row
 from consumers.paimon.tables import RawColumns, check_raw_table
 from consumers.ports import RowOrigin, SourceHead
 from schemas.positions import OffsetRange
@@ -39,11 +35,7 @@ from schemas.source_mark import SourceMark
 
 _log = logging.getLogger(__name__)
 
-_KIND = "_row_kind"
 _UPDATE_BEFORE = "-U"
-_OVERWRITE = "OVERWRITE"
-_TOLD = frozenset({"APPEND", "COMPACT", "ANALYZE"})
-"""Kinds of snapshots whose changes, if they have any, Paimon tells by itself."""
 
 
 class ChangelogSource:
@@ -73,28 +65,20 @@ class ChangelogSource:
         self.source_table = self._name
         self._on_expired = on_expired
         self._load_table = partial(load_table, open_catalog(config), config, table)
-        self._load()
-        self.location: str = self._table.table_path
-        self._manager = self._table.snapshot_manager()
-        self._identity = SourceIdentity(self._table, self._name)
+        raw = self._load()
+        self.location: str = raw.table_path
+        self._manager = raw.snapshot_manager()
+        self._identity = SourceIdentity(raw, self._name)
         self._num_changes = lru_cache(maxsize=65_536)(self._count_changes)
         self._counted = (0, 0)
 
-    def _load(self) -> None:
+    def _load(self) -> Any:
         """Load the table as it is now, and read by its newest schema from now on."""
         raw = self._load_table()
         self._kind = check_raw_table(raw, self._columns)
-        check_keyed_table(raw)
-        self._schema_id = int(raw.table_schema.id)
-        # Else Paimon hands the bytes of the videos themselves where a column holds descriptors.
-        self._table = raw.copy({"blob-as-descriptor": "true"})
-        self._begins_with = first_levels(self._table)
-        self._keys: tuple[str, ...] = tuple(self._table.primary_keys)
-        names = dict.fromkeys((*self._columns.names(), *self._keys))
-        self._builder = self._table.new_stream_read_builder().with_projection(list(names)).with_include_row_kind(True)
-        # Made here and driven one snapshot at a time: left to itself it merges snapshots, or waits for ever for one
-        # that has expired.
-        self._scan = AsyncStreamingTableScan(self._table, prefetch_enabled=False)
+        check_keyed_table(raw, self._columns.names())
+        self._changes = SnapshotChanges(raw, self._columns.names())
+        return raw
 
     def head(self) -> SourceHead:
         """Return the current end: one metadata read, and two for each snapshot that is new.
@@ -106,7 +90,7 @@ class ChangelogSource:
         """
         with store_errors(f"table {self.source_table}"):
             latest = self._manager.get_latest_snapshot()
-            if latest is None or latest.schema_id > self._schema_id:
+            if latest is None or latest.schema_id > self._changes.schema_id:
                 # Without a snapshot: none yet, or no table any more?
                 self._load()
             self._identity.check(latest)
@@ -227,7 +211,11 @@ class ChangelogSource:
             for part in below:
                 if part.start < begun:
                     yield self._expired(OffsetRange(part.start, min(part.end, begun)), earliest)
+        told_until_id = 0
         for wanted in self._wanted(below, earliest):
+            if wanted.snapshot_id <= told_until_id:
+                yield from wanted.ranges
+                continue
             snapshot = read_snapshot(self._manager, wanted.snapshot_id)
             if snapshot is None:
                 # It expired between the look and the read; the next one finds out what is left.
@@ -236,7 +224,13 @@ class ChangelogSource:
                 for part in wanted.ranges:
                     self._expired(part, self._earliest())
                 return
-            yield from self._of_snapshot(snapshot, wanted)
+            first = first_offset(wanted.snapshot_id)
+            if wanted.is_whole_table:
+                first, rows = first + WHOLE_TABLE, self._changes.whole_table(snapshot)
+            else:
+                changes = self._changes.of(snapshot)
+                rows, told_until_id = changes.rows, changes.until_id
+            yield from self._of_snapshot(snapshot, rows, first, wanted)
 
     def _beginning(self, ranges: Sequence[OffsetRange], earliest: int) -> int:
         """Return the first offset that can be read of ``ranges``.
@@ -279,11 +273,10 @@ class ChangelogSource:
         _log.warning("%s: goes on with the table as it was there; what was removed in between is not seen", what)
         return lost
 
-    def _of_snapshot(self, snapshot: Any, wanted: Wanted) -> Iterator[RawVideo | OffsetRange]:
-        """Yield the rows that are wanted of one snapshot, and between them the ranges that hold none."""
-        first = first_offset(wanted.snapshot_id)
-        rows = self._whole_table(snapshot) if wanted.is_whole_table else self._changes(snapshot)
-        offset = first + WHOLE_TABLE if wanted.is_whole_table else first
+    def _of_snapshot(
+        self, snapshot: Any, rows: Iterator[Row], offset: int, wanted: Wanted
+    ) -> Iterator[RawVideo | OffsetRange]:
+        """Yield those of ``rows`` that are wanted, numbered from ``offset`` on, and the ranges that hold none."""
         parts = iter(wanted.ranges)
         part = next(parts, None)
         for row in rows:
@@ -297,93 +290,9 @@ class ChangelogSource:
             offset += 1
         yield from from_offset(wanted.ranges, offset)
 
-    def _changes(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        if self._is_overwrite(snapshot):
-            yield from self._overwritten(snapshot)
-        elif self._scan.follow_up_scanner.should_scan(snapshot):
-            splits = self._scan._create_follow_up_plan(snapshot).splits()
-            if self._table.cross_partition_update:
-                yield from removals_first(sorted(splits, key=_order), _partition, self._rows, self._keys, _KIND)
-            else:
-                yield from self._rows(splits)
-
-    def _is_overwrite(self, snapshot: Any) -> bool:
-        """Return whether ``snapshot`` replaces rows rather than telling changes.
-
-        Raises:
-            UnfollowedSnapshotError: it is of a kind that is not known, or replaces rows that have no key.
-        """
-        kind = str(snapshot.commit_kind)
-        if kind in _TOLD:
-            return self._ends_overwrite(snapshot)
-        if kind == _OVERWRITE and self._keys:
-            return True
-        what = (
-            "replaces rows of a table without a primary key: which videos it removed cannot be told"
-            if kind == _OVERWRITE
-            else "is of a kind that is not known"
-        )
-        raise UnfollowedSnapshotError(
-            f"table {self.source_table}: snapshot {snapshot.id} ({kind}, {snapshot_time(snapshot):%Y-%m-%d %H:%M:%S} "
-            f"UTC) {what}. To go on behind it, without its rows: `sluice position {first_offset(int(snapshot.id) + 1)}`"
-        )
-
-    def _ends_overwrite(self, snapshot: Any) -> bool:
-        """Return whether ``snapshot`` holds the compaction that came with an overwrite, of which no changelog tells."""
-        if not self._keys or str(snapshot.commit_kind) != "COMPACT" or snapshot.changelog_manifest_list:
-            return False
-        if not is_told_by_compaction(self._table):
-            return False
-        before = read_snapshot(self._manager, snapshot.id - 1)
-        return before is not None and (str(before.commit_kind), before.commit_user, before.commit_identifier) == (
-            _OVERWRITE,
-            snapshot.commit_user,
-            snapshot.commit_identifier,
-        )
-
-    def _overwritten(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        before = read_snapshot(self._manager, snapshot.id - 1)
-        if before is None and snapshot.id > 1:
-            raise UnfollowedSnapshotError(
-                f"table {self.source_table}: snapshot {snapshot.id} overwrites rows, and snapshot {snapshot.id - 1}, "
-                "which tells what they were, has expired. To go on behind it, without its rows: "
-                f"`sluice position {first_offset(int(snapshot.id) + 1)}`"
-            )
-        # Where compactions tell changes, what none had told before was never known, and what one tells later comes.
-        yield from difference(
-            lambda: iter(()) if before is None else self._whole_table(before),
-            lambda: self._whole_table(snapshot),
-            self._keys,
-            _KIND,
-        )
-
-    def _whole_table(self, snapshot: Any) -> Iterator[Mapping[str, Any]]:
-        """Yield what a stream begins with as of ``snapshot``, which is what one that began before knows by then."""
-        yield from self._rows(self._plan(snapshot, self._begins_with))
-
-    def _plan(self, snapshot: Any, is_wanted: Callable[[int], bool]) -> list[Any]:
-        scan = self._table.copy({"scan.snapshot-id": str(snapshot.id)}).new_read_builder().new_scan()
-        scanner = scan.file_scanner
-        # Files of level 0 are the newest, which a batch reader leaves out of some tables.
-        scanner.skip_level0 = False
-        admits = scanner._filter_manifest_entry
-        scanner._filter_manifest_entry = lambda entry: is_wanted(entry.file.level or 0) and admits(entry)
-        splits = list(scan.plan().splits())
-        for split in splits:
-            # pypaimon does not count the removals in what it writes, and would read one that was not merged as a row.
-            if self._keys and not split.data_deletion_files and any(not file.level for file in split.files):
-                split.raw_convertible = False
-        return splits
-
-    def _rows(self, splits: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
-        # The same rows in the same order each time: snapshots do not change, but a plan is made by several threads.
-        for split in sorted(splits, key=_order):
-            for batch in self._builder.new_read().to_arrow_batch_reader([split]):
-                yield from pa.Table.from_batches([batch]).to_pylist()
-
-    def _video(self, row: Mapping[str, Any], offset: int, snapshot: Any) -> RawVideo | None:
+    def _video(self, row: Row, offset: int, snapshot: Any) -> RawVideo | None:
         """Return the row as a video; None for what a row was before an update, which says nothing new."""
-        if row[_KIND] == _UPDATE_BEFORE:
+        if row[KIND] == _UPDATE_BEFORE:
             return None
         found: RawRow = read_raw_row(row, self._columns, self._kind)
         return RawVideo(
@@ -397,8 +306,8 @@ class ChangelogSource:
             etag=found.etag,
             metadata=found.metadata,
             defect=found.defect,
-            row_kind=RowKind(row[_KIND]),
-            key=json.dumps([str(row[name]) for name in self._keys]) if self._keys else None,
+            row_kind=RowKind(row[KIND]),
+            key=json.dumps([str(row[name]) for name in self._changes.keys]) if self._changes.keys else None,
         )
 
     def _earliest(self) -> int:
@@ -406,23 +315,4 @@ class ChangelogSource:
 
     def _count_changes(self, snapshot_id: int) -> int:
         snapshot = read_snapshot(self._manager, snapshot_id)
-        if snapshot is None:
-            return 0
-        if str(snapshot.commit_kind) == _OVERWRITE or self._ends_overwrite(snapshot):
-            # An upper bound, until they are read past: the rows before, and those after.
-            before = read_snapshot(self._manager, snapshot_id - 1)
-            return int((snapshot.total_record_count or 0) + ((before and before.total_record_count) or 0))
-        if not self._scan.follow_up_scanner.should_scan(snapshot):
-            return 0
-        count = snapshot.changelog_record_count or snapshot.delta_record_count
-        return int(count or 0)
-
-
-def _order(split: Any) -> tuple[str, int, int, str]:
-    # All rows of a key are in one bucket, where sequence numbers tell which came first.
-    names = ",".join(sorted(file.file_name for file in split.files))
-    return _partition(split), split.bucket, min(f.min_sequence_number for f in split.files), names
-
-
-def _partition(split: Any) -> str:
-    return str(list(split.partition.values))
+        return 0 if snapshot is None else self._changes.count(snapshot)

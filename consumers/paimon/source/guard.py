@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Any
 
 from pypaimon.consumer.consumer import Consumer
-from pypaimon.consumer.consumer_manager import ConsumerManager
 
 from consumers.clock import Clock
 from consumers.paimon.catalog import store_errors
@@ -39,19 +38,20 @@ class SnapshotGuard:
     def __init__(self, table: Any, consumer: str, clock: Clock) -> None:
         self._clock = clock
         self._written: tuple[int, float] | None = None
-        self._manager = ConsumerManager(table.file_io, table.table_path)
+        self._manager = table.consumer_manager()
         self._snapshots = table.snapshot_manager()
         self._name = f"sluice-{consumer}"
 
     def protect(self, watermark: int) -> None:
-        """Keep the snapshot of the first offset that is not finished, and all after it.
+        """Keep the snapshot of the first offset that is not finished, the one before it, and all after it.
 
         Raises:
             StoreUnavailableError: the store did not answer.
         """
         with store_errors("consumer file of the raw table"):
-            needed = snapshot_of(watermark)
-            if needed == 0:
+            # With the one before it, which tells what an overwrite has replaced, and how changes were told until then.
+            needed = snapshot_of(watermark) - 1
+            if needed < 1:
                 needed = earliest_snapshot_id(self._snapshots)
             now_s = self._clock.monotonic_s()
             if self._written is None or self._written[0] != needed or now_s - self._written[1] >= _TOUCH_S:

@@ -41,7 +41,17 @@ from tests.unit.service.host.test_supervisor import wait_for
 pytestmark = pytest.mark.anyio
 
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror='alert(2)'>"""
-PATHS = ("/", "/consumers/films", "/clips", "/videos", "/videos?status=rejected", "/videos/5", "/videos/7", "/log")
+PATHS = (
+    "/",
+    "/consumers/films",
+    "/clips",
+    "/videos",
+    "/videos?status=rejected",
+    "/videos?status=all",
+    "/videos/5",
+    "/videos/7",
+    "/log",
+)
 
 
 @pytest.fixture
@@ -203,7 +213,12 @@ async def test_row_id_that_is_typed_in_leads_to_the_story(service: Service) -> N
         await log_in(client)
         assert (await client.get("/videos?row=%207")).headers["location"] == "/videos/7"
         story = (await client.get("/videos/7")).text
-        assert (await client.get("/videos?row=7;drop")).status_code == 404
+        named = (await client.get("/videos?row=7;drop")).headers["location"]
+        assert named == "/videos?status=all&text=7%3Bdrop"
+        assert "No video of that name was processed" in (await client.get(named)).text
+        found = (await client.get("/videos?status=all&text=3.MP4")).text
+        assert 'href="/videos/3"' in found
+        assert 'href="/videos/7"' not in found
     assert "it is a text file" in story
     assert 'id="replay"' in story
 
@@ -411,7 +426,7 @@ async def test_log_tells_what_maintenance_did_and_when(service: Service) -> None
         keeper.round()
         text = (await client.get("/log")).text
     assert "20 data files became 2; 7 snapshots with 30 files (2.0 kB) gone" in text
-    assert NOON.isoformat()[:16] in text[text.index('id="maintenance"') :]
+    assert keeper.rounds[0].at.isoformat() in text[text.index('id="maintenance"') :]
     async with open_page(service) as client:
         await log_in(client)
         assert "Another engine maintains the tables" in (await client.get("/log")).text

@@ -107,8 +107,8 @@ def test_what_was_done_and_what_would_be_is_said_in_words() -> None:
     words = said(report, "{:.0f} bytes".format)
     assert words == (
         "20 data files became 2; 3 deleted rows have lost their bytes in the newest snapshot; 7 snapshots with 30 "
-        "files (2048 bytes) gone; 0 files that nothing referred to (0 bytes) gone; later ones stay for the consumer file "
-        "flink at snapshot 9; bytes of 2 takedowns are still on the store, 1 of them overdue"
+        "files (2048 bytes) gone; 0 files that nothing referred to (0 bytes) gone; later ones stay for the consumer "
+        "file flink at snapshot 9; bytes of 2 takedowns are still on the store, 1 of them overdue"
     )
     assert "20 data files would become 2; 3 deleted rows would lose" in said(report, str, dry=True)
     assert said(TableReport("t", left_alone="it has branches"), str) == "left alone: it has branches"

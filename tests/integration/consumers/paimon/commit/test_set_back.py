@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from consumers.errors import ConfigurationError, StopError
 from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.reading.audit import audit
@@ -109,6 +112,38 @@ def test_ledger_set_back_alone_is_refused_at_the_start_with_what_to_do_and_that_
     assert [_latest_id(config, name) for name in (NAMES.ledger, NAMES.curated)] == heads
     table(config, NAMES.curated).rollback_to(2)
     _finish(config)
+
+
+@pytest.mark.parametrize("role", ["ledger", "curated"])
+def test_commit_of_the_copy_before_while_tables_are_looked_at_is_no_setting_back(
+    config: CatalogConfig, role: str
+) -> None:
+    older = PaimonSink(config, NAMES, "main", PROFILE)
+    older.open()
+    successor = PaimonSink(config, NAMES, "main", PROFILE)
+    manager = getattr(successor, f"_{role}").committer.manager
+    _commit_once_after(manager, lambda: older.commit(batch(Position(), [0, 1])))
+    assert successor.open().position == Position(2)
+    mover = Repositioner(config, NAMES, "main")
+    table_of_mover = getattr(mover, f"_{role}")
+    manager = table_of_mover.snapshot_manager()
+    table_of_mover.snapshot_manager = lambda: manager
+    _commit_once_after(manager, lambda: successor.commit(batch(Position(2), [2])))
+    assert mover.current()[0] in {Position(2), Position(3)}
+    _finish(config)
+
+
+def _commit_once_after(manager: Any, commit: Callable[[], object]) -> None:
+    """Commit when the newest snapshot has been read for the first time."""
+    read, commits = manager.get_latest_snapshot, [commit]
+
+    def read_and_commit() -> Any:
+        head = read()
+        while commits:
+            commits.pop()()
+        return head
+
+    manager.get_latest_snapshot = read_and_commit
 
 
 def test_commits_of_others_in_between_are_no_other_history(config: CatalogConfig) -> None:

@@ -17,14 +17,19 @@ from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.side import STEPS
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.reading.audit import AuditReport, audit
+from consumers.paimon.reading.known_rows import KnownRows
 from consumers.paimon.scan import ROW_ID
+from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.tables import RawColumns, create_tables
+from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
+from schemas.records import ProcessedVideo, RawVideo, VideoOutcome
 from schemas.shards import Shard
 from tests.support.consuming import consume, ledgered, standing
 from tests.support.interop import BY_URI, JavaTable, requires_interop
 from tests.support.rewrites import RowIds, rewrite
 from tests.support.warehouse import (
+    AT,
     NAMES,
     PROFILE,
     append,
@@ -159,6 +164,25 @@ def test_a_table_that_is_emptied_loses_every_clip(config: CatalogConfig, how: st
     assert _new(config) == []
     assert standing(config) == Counter()
     assert _audited(config).ledger_rows == 12
+
+
+def test_removal_that_is_told_again_before_it_is_committed_is_written_once(config: CatalogConfig) -> None:
+    delete_rows(config, NAMES.raw, [1, 4])
+    sink = PaimonSink(config, NAMES, "main", PROFILE)
+    position = sink.open().position
+    told: list[RawVideo] = []
+    for _ in range(2):
+        # Nothing is committed in between: what is in hand is told again.
+        source = KnownRows(RowIdSource(config, NAMES.raw), config, NAMES, "main")
+        source.head()
+        told += source.removed()
+    assert [video.row_id for video in told] == [1, 4, 1, 4]
+    videos = tuple(ProcessedVideo(video, VideoOutcome(is_takedown=True), 0, AT) for video in told)
+    assert sink.commit(CommitBatch(videos, position)).num_ledger_rows == 2
+    sink.close()
+    assert _story(config, "b") == [(1, 1, "curated"), (1, 2, "retired")]
+    assert standing(config) == _clips("acdf")
+    _audited(config)
 
 
 @pytest.mark.parametrize("step", STEPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,8 +14,21 @@ from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.ports import CommitBatch
 from schemas.positions import Position
+from schemas.records import ProcessedVideo, RowKind, VideoOutcome
+from tests.support.consuming import consume
+from tests.support.rewrites import RowIds, rewrite
 from tests.support.second_audit import Tables, Tally, tally
-from tests.support.warehouse import NAMES, PROFILE, append_raw, delete_rows, failed, make_warehouse, processed, table
+from tests.support.warehouse import (
+    AT,
+    NAMES,
+    PROFILE,
+    append_raw,
+    delete_rows,
+    failed,
+    make_warehouse,
+    processed,
+    table,
+)
 
 _LINEAGE = Lineage("main", 1, 1, PROFILE)
 _WHOLE = {"missing": 0, "duplicated": 0, "stray": 0, "clips_missing": 0, "clips_duplicated": 0, "clips_stray": 0}
@@ -47,6 +61,19 @@ def test_whole_tables_have_nothing_missing_doubled_or_stray(config: CatalogConfi
     assert found.is_clean
 
 
+def test_rows_that_move_and_go_have_nothing_missing_doubled_or_stray(tmp_path: Path) -> None:
+    config = make_warehouse(tmp_path / "warehouse")
+    append_raw(config, ["a", "b", "c"])
+    consume(config)
+    rewrite(config, NAMES.raw, "OVERWRITE", RowIds.NEW, without=[2])
+    consume(config)
+    # a and b have ids 3 and 4 now.
+    delete_rows(config, NAMES.raw, [3])
+    assert _counts(config) == {**_WHOLE, "stray": 1, "clips_stray": 2}
+    consume(config)
+    assert _tally(config) == Tally(1, 2, 0, 0, 0, 0, 0, 0)
+
+
 def _append(config: CatalogConfig, name: str, rows: object) -> None:
     committer = TableCommitter(table(config, name), "vandal", lambda manager, latest: None)
     committer.publish(committer.write(rows, 1), 1, {"by": "vandal"})
@@ -62,6 +89,12 @@ def _repeat_ledger_row(config: CatalogConfig) -> None:
 
 def _invent_ledger_row(config: CatalogConfig) -> None:
     _append(config, NAMES.ledger, ledger_rows([(processed(7, 0), 1)], _LINEAGE))
+
+
+def _invent_a_move(config: CatalogConfig) -> None:
+    video = replace(processed(2, 0).video, row_id=3, row_kind=RowKind.MOVE, key="row:9")
+    moved = ProcessedVideo(video, VideoOutcome(is_move=True), 0, AT)
+    _append(config, NAMES.ledger, ledger_rows([(moved, 1)], _LINEAGE))
 
 
 def _delete_clip(config: CatalogConfig) -> None:
@@ -94,6 +127,7 @@ def _empty_a_clip(config: CatalogConfig) -> None:
         (_add_unread_row, "missing"),
         (_repeat_ledger_row, "duplicated"),
         (_invent_ledger_row, "stray"),
+        (_invent_a_move, "stray"),
         (_delete_clip, "clips_missing"),
         (_repeat_clip, "clips_duplicated"),
         (_invent_clip, "clips_stray"),

@@ -29,7 +29,7 @@ from consumers.paimon.tables import RawColumns, create_tables
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo, RowKind
 from schemas.shards import EVERYTHING
-from tests.support.changelog import KEYED, KeyedTable, read_all
+from tests.support.changelog import COLUMNS, KEYED, KeyedTable, read_all
 from tests.support.consuming import consume, ledgered, standing
 from tests.support.interop import JavaTable, requires_interop
 from tests.support.warehouse import NAMES, append, create_raw, make_warehouse, table
@@ -149,7 +149,7 @@ def test_state_before_an_overwrite_that_has_expired_is_an_error_with_a_choice(ke
     keyed.change("+Ic")
     keyed.expire_below(2)
     begun = [OffsetRange(first_offset(2), first_offset(4))]
-    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 overwrites rows.*snapshot 1.*has expired.*positi"):
+    with pytest.raises(UnfollowedSnapshotError, match=r"snapshot 2 \(.*replaces rows.*snapshot 1.*has expired.*pos"):
         read_all(keyed.source(), begun)
     # Who begins takes it as a whole, and needs nothing that was before.
     assert _standing(read_all(keyed.source())) == {"b": "b", "c": "c"}
@@ -211,7 +211,49 @@ def test_table_whose_changes_mislead_is_refused_with_the_producer_to_set(
         keyed.source()
     for by_compaction in ("lookup", "full-compaction"):
         keyed.set_options({"changelog-producer": by_compaction})
-        check_keyed_table(keyed.table)
+        check_keyed_table(keyed.table, COLUMNS.names())
+
+
+@pytest.mark.parametrize("producer", ["none", "input", "lookup", "full-compaction"])
+def test_table_whose_rows_expire_untold_is_refused(tmp_path: Path, producer: str) -> None:
+    keyed = KeyedTable(tmp_path, producer)
+    keyed.set_options({"record-level.expire-time": "1 d", "record-level.time-field": "size_bytes"})
+    with pytest.raises(ConfigurationError, match=r"keyed_videos: record-level\.expire-time 1 d: .*unset it"):
+        keyed.source()
+
+
+def test_changelog_that_leaves_out_changes_of_a_mapped_column_is_refused(tmp_path: Path) -> None:
+    keyed = KeyedTable(tmp_path, "lookup")
+    name = "changelog-producer.row-deduplicate"
+    keyed.set_options({name: "true", f"{name}-ignore-fields": "kind"})
+    keyed.source()
+    keyed.set_options({f"{name}-ignore-fields": "kind, video"})
+    with pytest.raises(ConfigurationError, match=r"row-deduplicate-ignore-fields names video: .*take out what is mapp"):
+        keyed.source()
+
+
+def test_what_was_written_before_a_producer_was_set_counts_as_the_table_says(tmp_path: Path) -> None:
+    keyed = KeyedTable(tmp_path, "none")
+    keyed.set_options({"sequence.field": "size_bytes"})
+    keyed.change("+Ia/2", "+Ib/1")
+    # Late, and of no account.
+    keyed.change("+Ia/1", "+Ib/3")
+    keyed.alter({"changelog-producer": "lookup"})
+    assert sorted(_changes(read_all(keyed.source()))) == ["+Ia/2@1", "+Ib/1@1", "+Ib/3@2"]
+
+
+@pytest.mark.parametrize("bucket", ["-1", "4"])
+@pytest.mark.parametrize("producer", ["none", "input"])
+def test_table_of_several_buckets_is_followed(tmp_path: Path, producer: str, bucket: str) -> None:
+    keyed = KeyedTable(tmp_path, producer, bucket=bucket)
+    names = [f"v{number}" for number in range(12)]
+    keyed.change(*(f"+I{name}" for name in names))
+    keyed.change(*(f"+I{name}/2" for name in names[::2]), *(f"-D{name}" for name in names[1::4]))
+    expected = {name: f"{name}/2" if n % 2 == 0 else name for n, name in enumerate(names) if n % 4 != 1}
+    assert _standing(read_all(keyed.source())) == expected
+    keyed.overwrite("v1")
+    keyed.change("+Iv2")
+    assert _standing(read_all(keyed.source())) == {"v1": "v1", "v2": "v2"}
 
 
 @pytest.mark.parametrize(
@@ -384,19 +426,15 @@ def test_removal_that_no_compaction_has_told_is_told_by_the_overwrite(tmp_path: 
 
 
 @requires_interop
-@pytest.mark.parametrize("is_of_overwrite", [True, False])
-def test_compaction_of_an_overwrite_is_read_though_no_changelog_tells_of_it(
-    tmp_path: Path, is_of_overwrite: bool
-) -> None:
+def test_compaction_of_an_overwrite_is_read_though_no_changelog_tells_of_it(tmp_path: Path) -> None:
     java = JavaTable("primary_key_lookup", tmp_path)
     java.show(2)
-    # As Java commits an overwrite: its files, then their compaction by the same commit, both without a changelog.
+    # As Java commits an overwrite: its files, then their compaction, both without a changelog.
     java.rewrite_snapshot(1, commitKind="OVERWRITE")
     java.rewrite_snapshot(2, changelogManifestList=None, changelogRecordCount=None)
-    if not is_of_overwrite:
-        java.rewrite_snapshot(2, commitUser="another")
     source = ChangelogSource(java.config, "raw_videos", _JAVA)
-    assert _standing(read_all(source)) == ({"x": "a", "y": "b"} if is_of_overwrite else {})
+    assert _standing(read_all(source)) == {"x": "a", "y": "b"}
+    assert source.head().num_missing(Position(first_offset(2)), EVERYTHING) >= 2
 
 
 @requires_interop
