@@ -443,6 +443,8 @@ async def test_failed_videos_are_counted_by_reason_and_replayed_as_a_page(servic
     assert html.unescape(text).count('{"row_ids": [7, 3, 1]}') == 1
     assert 'href="/videos/7"' in one
     assert 'href="/videos/3"' not in one
+
+
 async def test_log_tells_what_maintenance_did_and_when(service: Service) -> None:
     @contextmanager
     def maintenance(is_stopped: Callable[[], bool]) -> Iterator[Any]:
