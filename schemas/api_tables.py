@@ -77,6 +77,29 @@ class RejectedPage(Out):
     next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
 
 
+class VideoOut(Out):
+    """What became of a video in its latest run."""
+
+    row_id: int
+    video_id: str
+    uri: str | None
+    status: str
+    duration_s: float | None
+    num_clips_kept: int
+    num_clips_rejected: int
+    stage: str | None = Field(description="Where it failed; null where it did not.")
+    error_class: str | None = Field(description="Why it failed; null where it did not.")
+    run: int
+    processed_at: datetime
+
+
+class VideoPage(Out):
+    """Videos that have been processed, the highest row id first. A page may be short where many had to be looked at."""
+
+    items: list[VideoOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
 class ReplayIn(In):
     """Which dead letters to process again: these rows, or all that match."""
 
@@ -87,13 +110,16 @@ class ReplayIn(In):
 
 
 class ReplayOut(Out):
-    """How many dead letters are processed again once the consumer has drained; an event says when.
-
-    ``num_of_other_shards`` more match, and are left alone: the processes that do those shards have to be asked.
-    """
+    """How many dead letters are processed again; an event says when the tables hold it."""
 
     num_accepted: int
-    num_of_other_shards: int = 0
+    num_of_other_shards: int = Field(
+        0, description="So many more match, and are left alone: the processes that do those shards have to be asked."
+    )
+    num_busy: int = Field(0, description="So many more are being processed already.")
+    num_expired: int = Field(
+        0, description="So many more can not be: their changes have expired in the raw table; register them anew."
+    )
 
 
 class AuditOut(Out):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
+from consumers.heap import GivingBack
 from consumers.lag import LagPolicy
 from consumers.loop.reports import RunReport
 from consumers.paimon.maintain.maintainer import TableReport
@@ -107,6 +108,7 @@ class ControlPlane:
             proxies=TrustedProxies(api.trusted_proxies),
         )
         self._upkeep = self._build_upkeep()
+        self._heap = GivingBack()
         self._app = create_app(
             services,
             allowed_hosts=_names(settings),
@@ -126,6 +128,7 @@ class ControlPlane:
             StoreUnavailableError: the control table did not answer.
         """
         self.host.start()
+        self._heap.start()
         if self._upkeep is not None:
             self._upkeep.start()
         self._server.start(self._app)
@@ -141,6 +144,7 @@ class ControlPlane:
                 _log.warning("maintenance of the tables does not end; what it has begun is completed by a later round")
             self.host.close(self._settings.consumer.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
             self._operations.close()
+        self._heap.close()
         self._closing.close()
         return self.host.consumers[self._settings.consumer.id].supervisor.last_report
 
@@ -186,7 +190,12 @@ class ControlPlane:
             ),
             on_view=_StatePublisher(telemetry, activity),
         )
-        policy = LagPolicy(current_within_s=settings.api.current_within_s, stalled_after_s=settings.api.stalled_after_s)
+        # A row that waits for the commit that was asked for is no backlog.
+        least_s = 2 * settings.consumer.commit_interval_s
+        policy = LagPolicy(
+            current_within_s=max(settings.api.current_within_s, least_s),
+            stalled_after_s=max(settings.api.stalled_after_s, least_s),
+        )
         return Host(
             {consumer_id: hosted},
             control,

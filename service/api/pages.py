@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -144,18 +144,33 @@ def make_router(profile: Profile) -> APIRouter:
         request: Request,
         services: ServicesDep,
         who: Viewer,
-        row: Annotated[str, Query(max_length=30)] = "",
+        row: Annotated[str, Query(max_length=200)] = "",
         before: Cursor = None,
         consumer: ConsumerId | None = None,
-        status: Annotated[str, Query(pattern="^(failed|rejected)$")] = "failed",
+        status: Annotated[str, Query(pattern="^(all|failed|rejected)$")] = "failed",
+        text: Annotated[str, Query(max_length=200)] = "",
     ) -> Response:
         if row.strip():
-            return RedirectResponse(f"/videos/{_row_id(row)}", 303)
+            if row.strip().removeprefix("#").isdecimal():
+                return RedirectResponse(f"/videos/{_row_id(row)}", 303)
+            return RedirectResponse(f"/videos?{urlencode({'status': 'all', 'text': row.strip()})}", 303)
         names = list(services.host.consumers)
         chosen = named_consumer(consumer or names[0], services)
         if status == "failed":
             page: Any = positions.get_dead_letters(
                 chosen, services, who, stage=None, error_class=None, before=before, limit=_VIDEOS_A_PAGE
+            )
+        elif status == "all":
+            page = videos.list_videos(
+                services,
+                who,
+                consumer=chosen.consumer_id,
+                status=None,
+                uri=None,
+                video_id=None,
+                text=text.strip() or None,
+                before=before,
+                limit=_VIDEOS_A_PAGE,
             )
         else:
             page = positions.get_rejected(chosen, services, who, before=before, limit=_VIDEOS_A_PAGE)
@@ -165,6 +180,7 @@ def make_router(profile: Profile) -> APIRouter:
             "videos.html",
             "videos",
             status=status,
+            text=text.strip() if status == "all" else "",
             consumer=chosen.consumer_id,
             consumers=names,
             items=page.items,

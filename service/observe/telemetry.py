@@ -7,7 +7,7 @@ no sense (a negative count is dropped).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import cast
 
 from prometheus_client import (
@@ -329,6 +329,10 @@ class TimedSink:
             raise
         finally:
             self._telemetry.commit_timed(self._clock.monotonic_s() - started_s)
+
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Ask the sink."""
+        return self._sink.replayable(row_ids)
 
     def close(self) -> None:
         """Close the sink."""

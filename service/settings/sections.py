@@ -94,7 +94,13 @@ class ConsumerSettings(_Section):
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
     max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")
-    commit_interval_s: float = Field(10.0, gt=0, le=3600, description="Longest wait of a finished video for a commit.")
+    commit_interval_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Longest wait of a finished video for its commit. While there is nothing else to do, the first few "
+        "are committed at once; a steady trickle makes one commit in such a time.",
+    )
     commit_max_clips: int = Field(500, ge=1, description="Commit at once when so many kept clips wait.")
     commit_max_bytes: Bytes = Field(512 * 1024**2, description="Commit at once when so many clip bytes wait.")
     max_attempts: int = Field(5, ge=1, description="Attempts at a video that fails for a passing reason.")
@@ -223,8 +229,12 @@ class ApiSettings(_Section):
     )
     probe_interval_s: float = Field(2.0, gt=0, le=3600, description="Time between two measurements of the lag.")
     control_poll_interval_s: float = Field(1.0, gt=0, le=60, description="Time between two looks at the control table.")
-    current_within_s: float = Field(60.0, gt=0, description="A backlog younger than this is none.")
-    stalled_after_s: float = Field(300.0, gt=0, description="Time with work and no commit that counts as stalled.")
+    current_within_s: float = Field(
+        60.0, gt=0, description="A backlog younger than this is none; nor is one younger than two commit_interval_s."
+    )
+    stalled_after_s: float = Field(
+        300.0, gt=0, description="Time with work and no commit that counts as stalled; two commit_interval_s at least."
+    )
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from consumers.paimon.catalog import store_errors
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery
 from consumers.paimon.commit.rows import kept_clip_ids
 from consumers.paimon.commit.side import Side
 from consumers.paimon.commit.versions import is_removed
+from consumers.ports import CommitBatch
 from schemas.records import ProcessedVideo, VideoStatus
+from schemas.shards import WHOLE, owned_part
 
 
 class Runs:
@@ -24,6 +26,7 @@ class Runs:
         self._ledger = ledger
         self._curated = curated
         self._half_committed: dict[int, LedgerEntry] = {}
+        self._replayable: dict[int, LedgerEntry] = {}
 
     def read(self, recovery: Recovery) -> None:
         """Read anew which rows the ledger has and the curated table does not cover.
@@ -41,8 +44,9 @@ class Runs:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        removed = self._entries_of_removed(videos, recovery)
-        return [(video, run) for video in videos if (run := self._run(video, removed)) is not None]
+        removed = [video.video.row_id for video in videos if is_removed(video)]
+        entries = self._latest_entries(removed, recovery) if removed else {}
+        return [(video, run) for video in videos if (run := self._run(video, entries)) is not None]
 
     def wrote(self, rows: Iterable[tuple[ProcessedVideo, int]]) -> None:
         """Note what the ledger says from now on."""
@@ -50,16 +54,29 @@ class Runs:
             entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
             self._half_committed[video.video.row_id] = entry
 
-    def finished(self, videos: Iterable[ProcessedVideo]) -> None:
-        """Note that the curated table covers ``videos``."""
-        for video in videos:
+    def finished(self, batch: CommitBatch) -> None:
+        """Note what the curated table covers from now on, and what it does no more."""
+        for video in batch.videos:
             self._half_committed.pop(video.video.row_id, None)
+        for row_id in owned_part(WHOLE, batch.replays.ranges()):
+            self._half_committed[row_id] = self._replayable[row_id]
 
-    def _entries_of_removed(self, videos: Sequence[ProcessedVideo], recovery: Recovery) -> dict[int, LedgerEntry]:
-        """Return what the ledger says so far of those of ``videos`` that are gone from a source without keys."""
-        row_ids = [video.video.row_id for video in videos if is_removed(video)]
-        if not row_ids:
-            return {}
+    def replayable(self, row_ids: Collection[int], recovery: Recovery) -> frozenset[int]:
+        """Return which of ``row_ids``, of this shard, are finished and failed in the latest run.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        finished = [row_id for row_id in row_ids if self._curated.standing.covers(row_id)]
+        entries = self._latest_entries(finished, recovery)
+        self._replayable = {row_id: entry for row_id, entry in entries.items() if entry.status == VideoStatus.FAILED}
+        return frozenset(self._replayable)
+
+    def may_replay(self, row_ids: Iterable[int]) -> bool:
+        """Return whether :meth:`replayable` has told all of ``row_ids`` last."""
+        return all(row_id in self._replayable for row_id in row_ids)
+
+    def _latest_entries(self, row_ids: Sequence[int], recovery: Recovery) -> dict[int, LedgerEntry]:
         head = self._ledger.head()
         with store_errors("ledger"):
             return recovery.latest_entries(head, row_ids)

@@ -13,7 +13,7 @@ What a person took down is retired when the sink opens, and no result brings it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -25,7 +25,6 @@ from consumers.errors import FencedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
 from consumers.paimon.commit.generation import current_source, mark_of_rows, newest_mark
-from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.only_consumer import OnlyConsumer
 from consumers.paimon.commit.recovery import Recovery, Standing
@@ -36,13 +35,12 @@ from consumers.paimon.commit.side import Pending, Side
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
-from consumers.paimon.commit.versions import VersionIndex, clip_row_ids, is_removed, keys_of
+from consumers.paimon.commit.versions import Versions, clip_row_ids, is_removed, keys_of
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
-from schemas.positions import OffsetRange, Position
+from schemas.positions import Position
 from schemas.profile import Profile
-from schemas.records import ProcessedVideo
-from schemas.shards import WHOLE, Shard, Share
+from schemas.shards import WHOLE, Shard, Share, owned_part
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
 
@@ -100,7 +98,6 @@ class PaimonSink:
         self._epoch = 0
         self._is_ledger_claimed = False
         self._pending: Pending | None = None
-        self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
         self._takedowns = TakedownStore(config, names.control)
         self._tombstones = Tombstones()
@@ -110,7 +107,8 @@ class PaimonSink:
         self._ledger = self._side("ledger", ledger, LEDGER, only[0])
         self._curated = self._side("curated", curated, CURATED, only[1])
         self._runs = Runs(self._ledger, self._curated)
-        self._same_bytes = SameBytes(self._ledger.table, consumer, self._source)
+        self._versions = Versions(ledger, consumer, self._source)
+        self._same_bytes = SameBytes(ledger, consumer, self._source)
 
     def _side(self, role: str, table: Any, spec: Any, only: OnlyConsumer | None) -> Side:
         check_table(table, spec)
@@ -164,13 +162,22 @@ class PaimonSink:
         _, curated = self._recover()
         if curated.epoch >= self._epoch:
             raise FencedError
-        self._publish(self._curated, [], sequence, curated)
+        # What a crash left asked for in the ledger alone is asked for.
+        self._publish(self._curated, [], sequence, curated.reopened(ledger.replays))
         self._on_step("after_curated_claim")
         self._runs.read(self._recovery)
+        self._versions = Versions(self._ledger.table, self._consumer, self._source)
         self._same_bytes = SameBytes(self._ledger.table, self._consumer, self._source)
         share = self._curated.standing.share
         return Recovered(
-            self._curated.position, self._ledger.position, sequence, self._epoch, share, self._source, self._mark
+            self._curated.position,
+            self._ledger.position,
+            sequence,
+            self._epoch,
+            share,
+            self._source,
+            self._mark,
+            self._curated.standing.replays,
         )
 
     def _recover(self) -> tuple[Standing, Standing]:
@@ -250,9 +257,7 @@ class PaimonSink:
             StoreUnavailableError: the store did not answer; the same batch may be committed again.
             ValueError: the batch goes back behind what is committed, or holds a row that its position does not cover.
         """
-        were_uncertain = [side.resolve() for side in (self._ledger, self._curated)]
-        if any(were_uncertain):
-            self._runs.read(self._recovery)
+        self._resolve()
         self._check(batch)
         staged = [reference for video in batch.videos for reference in video.outcome.staged]
         batch = replace(batch, videos=tuple(map(self._tombstones.respected, batch.videos)))
@@ -273,12 +278,34 @@ class PaimonSink:
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
         )
 
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` may be processed once more: this shard's, finished, and failed in the latest run.
+
+        Reads the ledger's files that may hold them.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        self._resolve()
+        owned = [row_id for row_id in row_ids if self._shard.owns(row_id)]
+        return self._runs.replayable(owned, self._recovery)
+
+    def _resolve(self) -> None:
+        """Learn whether commits without an answer were published."""
+        were_uncertain = [side.resolve() for side in (self._ledger, self._curated)]
+        if any(were_uncertain):
+            self._runs.read(self._recovery)
+
     def _check(self, batch: CommitBatch) -> None:
-        if not batch.position.includes(self._curated.position):
+        asked = batch.replays.ranges()
+        if not batch.position.union(asked).includes(self._curated.position):
             raise ValueError(f"position {batch.position} goes back behind the committed {self._curated.position}")
         stray = [video.video.row_id for video in batch.videos if not batch.position.covers(video.video.row_id)]
         if stray:
             raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
+        is_known = self._runs.may_replay(owned_part(WHOLE, asked))
+        if not is_known or batch.replays.without(batch.position.ranges()) != batch.replays:
+            raise ValueError(f"rows {batch.replays} are not to be replayed, or finished by the batch's position")
 
     def _commit_ledger(self, batch: CommitBatch, pending: Pending) -> None:
         rows = self._runs.to_write(batch.videos, self._recovery)
@@ -288,7 +315,7 @@ class PaimonSink:
         after = replace(
             standing,
             position=standing.position.union(batch.position.ranges()),
-            replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
+            replays=standing.replays.union(batch.replays.ranges()).without(batch.position.ranges()),
         )
         watermark = self._watermark(batch.position)
         self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark, same_as))
@@ -297,7 +324,7 @@ class PaimonSink:
     def _commit_curated(self, batch: CommitBatch, pending: Pending) -> None:
         self._same_bytes.add(batch.videos)
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
-        versions = self._versions_with(batch.videos)
+        versions = self._versions.noted(batch.videos)
         if versions is not None:
             superseded = versions.superseded(key for key, _ in keys_of(videos))
             videos = [video for video in videos if video.video.row_id not in superseded]
@@ -306,25 +333,15 @@ class PaimonSink:
         superseded |= {video.video.row_id for video in batch.videos if is_removed(video)}
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
-        after = replace(self._curated.standing, position=batch.position)
+        standing = self._curated.standing
+        after = replace(
+            standing,
+            position=batch.position,
+            share=standing.share.without(batch.replays.ranges()),
+            replays=self._ledger.standing.replays,
+        )
         self._commit_side(self._curated, pending, after, rows, retired=superseded)
-        self._runs.finished(batch.videos)
-
-    def _versions_with(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
-        """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
-
-        They are noted here, where the ledger is known to hold them, and not where it was written: an answer that was
-        lost must not make a difference.
-        """
-        keys = keys_of(videos)
-        if self._versions is None and keys:
-            with store_errors("ledger"):
-                head = self._ledger.committer.manager.get_latest_snapshot()
-                index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
-            self._versions = VersionIndex(index)
-        if self._versions is not None:
-            self._versions.add(keys)
-        return self._versions
+        self._runs.finished(batch)
 
     def _commit_side(
         self,

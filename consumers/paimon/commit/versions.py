@@ -7,9 +7,10 @@ looks at offsets and never at the order of completion, so a late result of an ol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from consumers.paimon.catalog import store_errors
 from consumers.paimon.commit.ledger_index import LedgerIndex, of_consumer
 from consumers.paimon.commit.offset_index import MOST_RECENT, OffsetIndex
 from consumers.paimon.scan import ROW_ID, stream
@@ -41,6 +42,41 @@ class VersionIndex(OffsetIndex):
             offsets = self.offsets(key)
             found |= offsets - {max(offsets, default=-1)}
         return found
+
+
+class Versions:
+    """The versions in the ledger, which is read when the first key is met.
+
+    Args:
+        ledger: the pypaimon table.
+        consumer: whose rows.
+        source: of which raw table.
+    """
+
+    def __init__(self, ledger: Any, consumer: str, source: str) -> None:
+        self._ledger = ledger
+        self._consumer = consumer
+        self._source = source
+        self._index: VersionIndex | None = None
+
+    def noted(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
+        """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
+
+        They are noted when the ledger is known to hold them, and not where it was written: an answer that was lost
+        must not make a difference.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        keys = keys_of(videos)
+        if self._index is None and keys:
+            with store_errors("ledger"):
+                head = self._ledger.snapshot_manager().get_latest_snapshot()
+                index = LedgerIndex.read(self._ledger, head, self._consumer, self._source)
+            self._index = VersionIndex(index)
+        if self._index is not None:
+            self._index.add(keys)
+        return self._index
 
 
 def clip_row_ids(curated: Any, snapshot: Any | None, consumer: str, source: str, offsets: Iterable[int]) -> list[int]:

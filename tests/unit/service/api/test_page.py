@@ -35,7 +35,17 @@ from tests.unit.service.host.test_supervisor import wait_for
 pytestmark = pytest.mark.anyio
 
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror='alert(2)'>"""
-PATHS = ("/", "/consumers/films", "/clips", "/videos", "/videos?status=rejected", "/videos/5", "/videos/7", "/log")
+PATHS = (
+    "/",
+    "/consumers/films",
+    "/clips",
+    "/videos",
+    "/videos?status=rejected",
+    "/videos?status=all",
+    "/videos/5",
+    "/videos/7",
+    "/log",
+)
 
 
 @pytest.fixture
@@ -197,7 +207,12 @@ async def test_row_id_that_is_typed_in_leads_to_the_story(service: Service) -> N
         await log_in(client)
         assert (await client.get("/videos?row=%207")).headers["location"] == "/videos/7"
         story = (await client.get("/videos/7")).text
-        assert (await client.get("/videos?row=7;drop")).status_code == 404
+        named = (await client.get("/videos?row=7;drop")).headers["location"]
+        assert named == "/videos?status=all&text=7%3Bdrop"
+        assert "No video of that name was processed" in (await client.get(named)).text
+        found = (await client.get("/videos?status=all&text=3.MP4")).text
+        assert 'href="/videos/3"' in found
+        assert 'href="/videos/7"' not in found
     assert "it is a text file" in story
     assert 'id="replay"' in story
 
