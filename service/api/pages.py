@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from consumers.errors import SluiceError
 from schemas.api_types import ConsumerId, RowId
 from schemas.profile import Profile
-from service.api import charts, consumers, positions, security, show, videos
+from service.api import charts, consumers, positions, security, show, videos, wording
 from service.api.assets import assets, render
 from service.api.authenticator import Principal
 from service.api.clip_facts import clip_facts
@@ -25,6 +25,7 @@ from service.api.sessions import SESSION_S
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host.hosting import HostedConsumer
+from service.host.upkeep import said
 from service.library import ClipQuery
 
 _CLIPS_A_PAGE = 24
@@ -209,7 +210,10 @@ def make_router(profile: Profile) -> APIRouter:
             consumer.consumer_id: consumers.get_commits(consumer, services, who, limit=20)
             for consumer in services.host.consumers.values()
         }
-        return _page(request, who, "log.html", "log", trails=trails, commits=commits)
+        rounds = [] if services.upkeep is None else services.upkeep.rounds
+        upkeep = [(each.at, [(report.table, said(report, wording.size)) for report in each.reports]) for each in rounds]
+        is_kept = services.upkeep is not None
+        return _page(request, who, "log.html", "log", trails=trails, commits=commits, upkeep=upkeep, is_kept=is_kept)
 
     _add_session(router)
     return router

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,6 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.errors import StoreUnavailableError
+from consumers.paimon.maintain.compaction import Compacted
+from consumers.paimon.maintain.expiry import Expired
+from consumers.paimon.maintain.maintainer import TableReport
 from consumers.pool_report import PoolReport, VideoAt
 from consumers.testing import make_video
 from schemas.api import StageOut, StagesReport
@@ -28,6 +33,7 @@ from service.api.security import COOKIE
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host.hosting import HostedConsumer
+from service.host.upkeep import Upkeep
 from service.library import ClipList
 from tests.support.api import NOON, TOKENS, FakeLibrary, Service, clip, letter, rejection
 from tests.unit.service.host.test_supervisor import wait_for
@@ -405,3 +411,22 @@ async def test_names_without_end_make_no_page_without_end() -> None:
             assert "vvvv" in text or "xxxx" in text
             assert len(text) < 40_000
             assert "<b><b>" not in text
+
+
+async def test_log_tells_what_maintenance_did_and_when(service: Service) -> None:
+    @contextmanager
+    def maintenance(is_stopped: Callable[[], bool]) -> Iterator[Any]:
+        report = TableReport("db.curated_clips", Compacted(20, 2, 5000), expired=Expired(7, 30, 2048))
+        yield SimpleNamespace(run=lambda sweep: [report])
+
+    keeper = Upkeep(maintenance, service.clock, 3600)
+    async with open_page(service, upkeep=keeper) as client:
+        await log_in(client)
+        assert "No round has ended yet" in (await client.get("/log")).text
+        keeper.round()
+        text = (await client.get("/log")).text
+    assert "20 data files became 2; 7 snapshots with 30 files (2.0 kB) gone" in text
+    assert keeper.rounds[0].at.isoformat() in text[text.index('id="maintenance"') :]
+    async with open_page(service) as client:
+        await log_in(client)
+        assert "Another engine maintains the tables" in (await client.get("/log")).text
