@@ -233,6 +233,16 @@ class TakedownOut(Out):
     obeyed: list[TakedownObeyedOut]
     clips_standing: int
     has_old_snapshots: bool = Field(description="Snapshots are retained in which its clips can still be read.")
+    bytes_due_at: datetime | None = Field(
+        description="When the bytes of its clips are to be off the store; null where another engine sees to it."
+    )
+    bytes_rewritten_at: datetime | None = Field(
+        description="Since when no file of the newest snapshot holds them; null while one may."
+    )
+    bytes_gone_at: datetime | None = Field(
+        description="Since when no file of the store holds them, those of older snapshots included; null while one may."
+    )
+    is_overdue: bool = Field(description="They should be off the store, and are not known to be.")
 
 
 class TakedownPage(Out):

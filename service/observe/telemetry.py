@@ -216,6 +216,10 @@ class ConsumerTelemetry:
         self._count(names.MAINTENANCE_DELETED_BYTES, amount=num_bytes)
         self._set(names.MAINTENANCE_TIMESTAMP, self._clock.now().timestamp())
 
+    def takedowns_overdue(self, count: int) -> None:
+        """Publish of how many takedowns the bytes should be off the store, and are not."""
+        self._set(names.TAKEDOWNS_OVERDUE, count)
+
     def maintenance_failed(self) -> None:
         """Count a round of maintenance that failed."""
         self._count(names.MAINTENANCE_FAILURES)

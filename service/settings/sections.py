@@ -294,6 +294,9 @@ class WatchSettings(_Section):
     )
 
 
+_A_DAY_S = 86_400.0
+
+
 class MaintenanceSettings(_Section):
     """Keeping ledger, curated and control table in order."""
 
@@ -310,6 +313,28 @@ class MaintenanceSettings(_Section):
         ge=100,
         description="No more snapshots than that stay, however young; they are read one by one at times.",
     )
+    purge_within_s: float | None = Field(
+        None,
+        gt=0,
+        description="By then after a takedown the bytes of its clips are off the store; if not set, a day after "
+        "`keep_snapshots_s`.",
+    )
+
+    @property
+    def purge_s(self) -> float:
+        """By when after a takedown the bytes of its clips are off the store, in seconds."""
+        return self.keep_snapshots_s + _A_DAY_S if self.purge_within_s is None else self.purge_within_s
+
+    @model_validator(mode="after")
+    def _purges_in_time(self) -> MaintenanceSettings:
+        least_s = self.keep_snapshots_s + 2 * self.interval_s
+        if self.enabled and self.purge_within_s is not None and self.purge_within_s < least_s:
+            raise ValueError(
+                f"purge_within_s is {self.purge_within_s:g}, but snapshots that hold the bytes stay for "
+                f"keep_snapshots_s, {self.keep_snapshots_s:g}: give at least {least_s:g} (two rounds more), or keep "
+                "snapshots for less"
+            )
+        return self
 
 
 class Settings(BaseSettings):
