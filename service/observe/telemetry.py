@@ -131,7 +131,9 @@ class ConsumerTelemetry:
             self._count(stage_names.DECODED_VIDEOS, outcome.media.decoder)
             self._count(names.CORRUPT_FRAMES, amount=outcome.media.num_corrupt_frames)
         for timing in outcome.timings:
-            self._observe(stage_names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)
+            # A video that fails, or has no clip left, does not come to the stages after that.
+            if timing.wall_s > 0:
+                self._observe(stage_names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)
             self._count(stage_names.STAGE_CPU_SECONDS, timing.stage, amount=timing.cpu_s)
             self._count(stage_names.STAGE_ITEMS_IN, timing.stage, amount=timing.num_in)
             self._count(stage_names.STAGE_ITEMS_OUT, timing.stage, amount=timing.num_out)

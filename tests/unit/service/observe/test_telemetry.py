@@ -12,7 +12,7 @@ from consumers.loop.reports import Phase, ProcessorStatus
 from consumers.metrics.names import METRICS
 from consumers.pool_report import PoolReport, StageReplicas
 from consumers.ports import BreakerState, CommitBatch, CommitReceipt
-from consumers.testing import FakeClock, kept_outcome, make_video
+from consumers.testing import FakeClock, failed_outcome, kept_outcome, make_video
 from schemas.positions import Position
 from schemas.records import (
     Failure,
@@ -203,6 +203,16 @@ def test_lag_that_becomes_unknown_loses_its_series(telemetry: Telemetry, consume
     assert value(telemetry, "sluice_lag_bytes") is None
     assert value(telemetry, "sluice_retention_headroom_seconds") is None
     assert value(telemetry, "sluice_lag_seconds") == 12.5
+
+
+def test_video_that_does_not_come_to_a_stage_is_no_observation_of_its_duration(
+    telemetry: Telemetry, consumer: ConsumerTelemetry
+) -> None:
+    timings = (StageTiming(Stage.DECODE, 0.5, 0.4, 1, 0), StageTiming(Stage.CAPTION, 0.0, 0.0, 0, 0))
+    consumer.finished(processed(replace(failed_outcome(), timings=timings)))
+    count = "sluice_stage_duration_seconds_count"
+    assert value(telemetry, count, stage="decode") == 1
+    assert value(telemetry, count, stage="caption") == 0
 
 
 def test_each_process_tells_the_lag_of_the_consumer_and_that_of_its_own_shard(
