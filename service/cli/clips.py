@@ -12,9 +12,10 @@ import typer
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.reading.clips import ClipFilter, ClipRecord
+from schemas.object_names import object_name
 from service import wiring
 from service.cli.options import LOOK, ConfigOption
-from service.cli.output import JsonOption, counted, err, object_name, out, print_json, print_table
+from service.cli.output import JsonOption, counted, err, out, print_json, print_table
 from service.export import ExportReport, IndexForm, export
 from service.settings import load_settings
 
