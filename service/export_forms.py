@@ -123,27 +123,22 @@ class Media(Protocol):
     """Takes the bytes of clips."""
 
     def undescribed(self) -> list[dict[str, Any]]:
-        """Return descriptions of clips that may not have been described."""
         """Return descriptions of clips that an earlier run has written and may not have described."""
         ...
 
     def add(self, clip: Clip) -> dict[str, Any]:
         """Write a clip's bytes; return where they are."""
-        """Write a clip's bytes; return where they are."""
         ...
 
     def is_due(self, num_clips: int) -> bool:
-        """Return whether it is time to seal and describe."""
         """Return whether the clips since the last :meth:`seal` are to be described now."""
         ...
 
     def seal(self) -> None:
-        """Have what was written stand under its name."""
         """Have everything that was written stand under its name."""
         ...
 
     def close(self) -> None:
-        """Let go of what is not sealed."""
         """Let go of what is not sealed."""
         ...
 
