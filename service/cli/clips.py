@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -55,6 +56,8 @@ def _clips(
     reader = wiring.clip_reader(settings, tag)
     wanted = ClipFilter(consumer=consumer, ingest_date=date, source_row_id=row)
     if folder is not None:
+        if consumer is None:
+            _check_one_consumer(reader.clips(wanted, limit=limit))
         found = reader.clips(wanted, limit=limit)
         report = export(reader, found, folder, form=index, shards=webdataset, on_progress=_tell_progress)
         if json:
@@ -111,3 +114,17 @@ def _cells(record: ClipRecord) -> tuple[object, ...]:
         values["cut_method"],
         values["caption"],
     )
+
+
+def _check_one_consumer(records: Iterable[ClipRecord]) -> None:
+    """Check, before anything is written, that no clip would be written over by one of another consumer.
+
+    Raises:
+        ConfigurationError: the clips are of several consumers, which share their ids.
+    """
+    consumers = {str(record.values["consumer"]) for record in records}
+    if len(consumers) > 1:
+        raise ConfigurationError(
+            f"the curated table holds clips of the consumers {' and '.join(sorted(consumers))}, each clip of one video "
+            "under the same id; choose one with --consumer"
+        )
