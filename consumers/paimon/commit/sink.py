@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
 from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
 from consumers.paimon.commit.side import Pending, Side
+from consumers.paimon.commit.skips import Skips
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
@@ -195,7 +197,8 @@ class PaimonSink:
 
     @property
     def _recovery(self) -> Recovery:
-        return Recovery(self._ledger.table, self._curated.table, self._consumer, self._source, self._shard)
+        skipped = partial(Skips(self._takedowns).of, self._consumer, self._source)
+        return Recovery(self._ledger.table, self._curated.table, self._consumer, self._source, self._shard, skipped)
 
     def _read_half_committed(self) -> None:
         with store_errors("ledger"):
