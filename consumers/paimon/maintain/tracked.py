@@ -114,7 +114,7 @@ class TrackedCompaction:
             is_stopped: asked between any two files.
 
         Raises:
-            ValueError: the table holds files of a kind that is not known; it is left as it is.
+            UnknownLayoutError: the table holds files of a kind that is not known; it is left as it is.
             Exception: whatever the store raises, or another engine has compacted the same files; nothing is lost.
         """
         total = TrackedReport()
