@@ -21,7 +21,16 @@ from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
 from consumers.paimon.reading.story import LetterFilter, VideoFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
-from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
+from consumers.testing import (
+    FakeClock,
+    FakeControlStore,
+    FakePool,
+    FakeSink,
+    FakeSource,
+    FakeTables,
+    failed_outcome,
+    make_video,
+)
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
 from schemas.shards import WHOLE, Shard
@@ -265,7 +274,12 @@ class Service:
         self.control = FakeControlStore()
         self.library = FakeLibrary()
         self.events = EventBus(self.clock)
-        self.tables = FakeTables()
+        # What the library tells of: eight rows are finished, and some of them failed.
+        failure = failed_outcome().failure
+        assert failure is not None
+        failures = {int(row["source_row_id"]): failure for row in self.library.letters}
+        self.tables = FakeTables(position=Position(8), failures=failures)
+        self.num_built = 0
         activity = ConsumerActivity(self.clock, lambda kind, data: self.events.publish(kind, "films", data))
         self.prober = Prober(_Progress, self.clock, activity.totals, interval_s=0.05)
         self.supervisor = Supervisor("films", self._build, self.clock)
@@ -296,10 +310,11 @@ class Service:
         return create_app(replace(self.services, **changes))
 
     def _build(self) -> Incarnation:
+        self.num_built += 1
         pool = FakePool()
         self.activity.begin(pool.report)
         processor = Processor(
-            FakeSource(),
+            FakeSource(8),
             FakeSink(self.tables),
             pool,
             self.clock,

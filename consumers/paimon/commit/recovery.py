@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +14,10 @@ from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contain
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker, read_division
 from consumers.paimon.scan import stream
 from schemas.positions import OffsetRange, Position
-from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
+from schemas.shards import EVERYTHING, WHOLE, Base, Shard, Share, owned_part
 from schemas.source_mark import is_earlier_generation
+
+_MAX_GAPS_IN_FILTER = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,15 @@ class Standing:
     def covers(self, offset: int) -> bool:
         """Return whether ``offset`` is finished, by this shard or before the division changed."""
         return self.share.covers(self.position, offset)
+
+    def reopened(self, asked: Position) -> Standing:
+        """Return this standing with none of ``asked`` finished: they are to be processed once more."""
+        rows = asked.ranges()
+        if not rows:
+            return self
+        position = self.position.without(rows)
+        replays = self.replays.union(rows).without(position.ranges())
+        return replace(self, position=position, share=self.share.without(rows), replays=replays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +64,7 @@ class Recovery:
         consumer: whose trail.
         source: full name of the raw table that it tails.
         shard: which part of it.
+        skipped: what a person has skipped, asked for where the rows have to tell.
     """
 
     ledger: Any
@@ -60,6 +72,7 @@ class Recovery:
     consumer: str
     source: str
     shard: Shard = WHOLE
+    skipped: Callable[[], tuple[Base, ...]] = tuple
 
     def standing(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
         """Return what ledger and curated table say as of the given snapshots.
@@ -158,7 +171,8 @@ class Recovery:
 
         The ledger covers its rows. The curated table covers those of them whose kept clips it holds all, and no clip of
         an older version; and those that a newer version has superseded. Offsets that hold no row are in no table; they
-        are read again and skipped again, or lie below the watermark that the rows of a source with gaps record.
+        are read again and skipped again, or lie below the watermark that the rows of a source with gaps record, or were
+        skipped by a person, which no row tells.
         """
         index = LedgerIndex.read(self.ledger, ledger_head, self.consumer, self.source)
         # A consumer that is new, or has kept no clip, has none in the curated table to look for.
@@ -176,7 +190,14 @@ class Recovery:
             Standing(self._filled(rows, index.max_watermark, without), index.max_sequence, index.max_epoch)
             for rows, without in ((index.row_ids, open_rows[:0]), (index.row_ids[is_covered], open_rows))
         )
-        return replace(ledgered, share=Share(self.shard)), replace(curated, share=Share(self.shard))
+        return self._with_skipped(ledgered, []), self._with_skipped(curated, as_ranges(np.sort(open_rows)))
+
+    def _with_skipped(self, standing: Standing, open_rows: Iterable[OffsetRange]) -> Standing:
+        unfinished = list(open_rows)
+        bases = [Base(base.shard, base.position.without(unfinished)) for base in self.skipped()]
+        mine = (part for base in bases if base.shard == self.shard for part in base.position.ranges())
+        others = tuple(base for base in bases if base.shard != self.shard)
+        return replace(standing, position=standing.position.union(mine), share=Share(self.shard, others))
 
     def _filled(self, row_ids: NDArray[np.int64], watermark: int, without: NDArray[np.int64]) -> Position:
         own = row_ids[row_ids % self.shard.count == self.shard.index]
@@ -187,6 +208,8 @@ class Recovery:
 
     def latest_entries(self, head: Any | None, row_ids: Sequence[int]) -> dict[int, LedgerEntry]:
         """Return, by row id, the ledger's latest entry of each of ``row_ids`` that it has."""
+        if not row_ids:
+            return {}
 
         def among(builder: Any) -> Any:
             mine = of_consumer(self.consumer, self.source)(builder)
@@ -209,11 +232,14 @@ class Recovery:
         gaps = list(curated.position.missing(end))
         if not gaps:
             return {}
-        first, last = gaps[0].start, gaps[-1].end - 1
+        if len(gaps) > _MAX_GAPS_IN_FILTER:
+            gaps = [OffsetRange(gaps[0].start, gaps[-1].end)]
 
         def in_gaps(builder: Any) -> Any:
-            mine = of_consumer(self.consumer, self.source)(builder)
-            return builder.and_predicates([mine, builder.between("source_row_id", first, last)])
+            # A row that is replayed lies far below the others: files between them are passed over.
+            parts = [builder.between("source_row_id", gap.start, gap.end - 1) for gap in gaps]
+            where = parts[0] if len(parts) == 1 else builder.or_predicates(parts)
+            return builder.and_predicates([of_consumer(self.consumer, self.source)(builder), where])
 
         entries: dict[int, LedgerEntry] = {}
         for batch in stream(self.ledger, ("source_row_id", "run", "status", "clips"), head, in_gaps):
