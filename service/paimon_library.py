@@ -14,7 +14,7 @@ from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
 from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
-from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter, VideoFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.paimon.scan import ROW_ID
 from consumers.ports import CommitMark
@@ -68,6 +68,10 @@ class PaimonLibrary:
     def all_dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
         """Return those that :meth:`dead_letters` would over all its pages, however long that takes."""
         return self._story.dead_letters(wanted, limit)[0]
+
+    def videos(self, wanted: VideoFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return the latest ledger rows of videos, the highest row id first, and where to go on."""
+        return self._story.videos(wanted, limit, within_s=SEARCH_S)
 
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from consumers.errors import SluiceError
 from schemas.api_types import ConsumerId, RowId
 from schemas.profile import Profile
-from service.api import charts, consumers, positions, security, show, videos
+from service.api import charts, consumers, positions, security, show, videos, wording
 from service.api.assets import assets, render
 from service.api.authenticator import Principal
 from service.api.clip_facts import clip_facts
@@ -25,6 +25,7 @@ from service.api.sessions import SESSION_S
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host.hosting import HostedConsumer
+from service.host.upkeep import said
 from service.library import ClipQuery
 
 _CLIPS_A_PAGE = 24
@@ -144,18 +145,33 @@ def make_router(profile: Profile) -> APIRouter:
         request: Request,
         services: ServicesDep,
         who: Viewer,
-        row: Annotated[str, Query(max_length=30)] = "",
+        row: Annotated[str, Query(max_length=200)] = "",
         before: Cursor = None,
         consumer: ConsumerId | None = None,
-        status: Annotated[str, Query(pattern="^(failed|rejected)$")] = "failed",
+        status: Annotated[str, Query(pattern="^(all|failed|rejected)$")] = "failed",
+        text: Annotated[str, Query(max_length=200)] = "",
     ) -> Response:
         if row.strip():
-            return RedirectResponse(f"/videos/{_row_id(row)}", 303)
+            if row.strip().removeprefix("#").isdecimal():
+                return RedirectResponse(f"/videos/{_row_id(row)}", 303)
+            return RedirectResponse(f"/videos?{urlencode({'status': 'all', 'text': row.strip()})}", 303)
         names = list(services.host.consumers)
         chosen = named_consumer(consumer or names[0], services)
         if status == "failed":
             page: Any = positions.get_dead_letters(
                 chosen, services, who, stage=None, error_class=None, before=before, limit=_VIDEOS_A_PAGE
+            )
+        elif status == "all":
+            page = videos.list_videos(
+                services,
+                who,
+                consumer=chosen.consumer_id,
+                status=None,
+                uri=None,
+                video_id=None,
+                text=text.strip() or None,
+                before=before,
+                limit=_VIDEOS_A_PAGE,
             )
         else:
             page = positions.get_rejected(chosen, services, who, before=before, limit=_VIDEOS_A_PAGE)
@@ -165,6 +181,7 @@ def make_router(profile: Profile) -> APIRouter:
             "videos.html",
             "videos",
             status=status,
+            text=text.strip() if status == "all" else "",
             consumer=chosen.consumer_id,
             consumers=names,
             items=page.items,
@@ -193,7 +210,10 @@ def make_router(profile: Profile) -> APIRouter:
             consumer.consumer_id: consumers.get_commits(consumer, services, who, limit=20)
             for consumer in services.host.consumers.values()
         }
-        return _page(request, who, "log.html", "log", trails=trails, commits=commits)
+        rounds = [] if services.upkeep is None else services.upkeep.rounds
+        upkeep = [(each.at, [(report.table, said(report, wording.size)) for report in each.reports]) for each in rounds]
+        is_kept = services.upkeep is not None
+        return _page(request, who, "log.html", "log", trails=trails, commits=commits, upkeep=upkeep, is_kept=is_kept)
 
     _add_session(router)
     return router

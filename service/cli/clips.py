@@ -13,9 +13,10 @@ import typer
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.reading.clips import ClipFilter, ClipReader, ClipRecord
+from schemas.object_names import object_name
 from service import wiring
 from service.cli.options import LOOK, ConfigOption
-from service.cli.output import JsonOption, counted, err, json_default, object_name, out, print_json, print_table
+from service.cli.output import JsonOption, counted, err, json_default, out, print_json, print_table
 from service.settings import load_settings
 
 INDEX_NAME = "clips.jsonl"

@@ -139,7 +139,7 @@ def test_reader_on_a_phone_in_the_dark_sees_all_and_may_change_nothing(
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.locator("#theme").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
-    for path in ("/", "/clips", "/videos", "/videos?status=rejected", "/videos/0", "/log"):
+    for path in ("/", "/clips", "/videos", "/videos?status=rejected", "/videos?status=all", "/videos/0", "/log"):
         page.goto(service.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") == 390, path
         assert page.locator("[data-ask]").count() == 0, path

@@ -35,10 +35,10 @@ from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, To
 from consumers.paimon.commit.versions import VersionIndex, clip_row_ids, is_removed, keys_of
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
-from schemas.positions import OffsetRange, Position
+from schemas.positions import Position
 from schemas.profile import Profile
 from schemas.records import ProcessedVideo, VideoStatus
-from schemas.shards import WHOLE, Shard, Share
+from schemas.shards import WHOLE, Shard, Share, owned_part
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
 
@@ -95,6 +95,7 @@ class PaimonSink:
         self._is_ledger_claimed = False
         self._pending: Pending | None = None
         self._half_committed: dict[int, LedgerEntry] = {}
+        self._replayable: dict[int, LedgerEntry] = {}
         self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
         self._takedowns = TakedownStore(config, names.control)
@@ -153,12 +154,20 @@ class PaimonSink:
         _, curated = self._recover()
         if curated.epoch >= self._epoch:
             raise FencedError
-        self._publish(self._curated, [], sequence, curated)
+        # What a crash left asked for in the ledger alone is asked for.
+        self._publish(self._curated, [], sequence, curated.reopened(ledger.replays))
         self._on_step("after_curated_claim")
         self._read_half_committed()
         share = self._curated.standing.share
         return Recovered(
-            self._curated.position, self._ledger.position, sequence, self._epoch, share, self._source, self._mark
+            self._curated.position,
+            self._ledger.position,
+            sequence,
+            self._epoch,
+            share,
+            self._source,
+            self._mark,
+            self._curated.standing.replays,
         )
 
     def _recover(self) -> tuple[Standing, Standing]:
@@ -272,12 +281,34 @@ class PaimonSink:
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
         )
 
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` may be processed once more: this shard's, finished, and failed in the latest run.
+
+        Reads the ledger's files that may hold them.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        self._resolve(self._ledger)
+        self._resolve(self._curated)
+        curated = self._curated.standing
+        finished = [row_id for row_id in row_ids if self._shard.owns(row_id) and curated.covers(row_id)]
+        with store_errors("ledger"):
+            head = self._ledger.committer.manager.get_latest_snapshot()
+            entries = self._recovery.latest_entries(head, finished)
+        self._replayable = {row_id: entry for row_id, entry in entries.items() if entry.status == VideoStatus.FAILED}
+        return frozenset(self._replayable)
+
     def _check(self, batch: CommitBatch) -> None:
-        if not batch.position.includes(self._curated.position):
+        asked = batch.replays.ranges()
+        if not batch.position.union(asked).includes(self._curated.position):
             raise ValueError(f"position {batch.position} goes back behind the committed {self._curated.position}")
         stray = [video.video.row_id for video in batch.videos if not batch.position.covers(video.video.row_id)]
         if stray:
             raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
+        unknown = [row_id for row_id in owned_part(WHOLE, asked) if row_id not in self._replayable]
+        if unknown or batch.replays.without(batch.position.ranges()) != batch.replays:
+            raise ValueError(f"rows {batch.replays} are not to be replayed, or finished by the batch's position")
 
     def _commit_ledger(self, batch: CommitBatch, pending: Pending) -> None:
         removed = self._entries_of_removed(batch)
@@ -287,7 +318,7 @@ class PaimonSink:
         after = replace(
             standing,
             position=standing.position.union(batch.position.ranges()),
-            replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
+            replays=standing.replays.union(batch.replays.ranges()).without(batch.position.ranges()),
         )
         watermark = self._watermark(batch.position)
         self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
@@ -334,10 +365,18 @@ class PaimonSink:
         superseded |= {video.video.row_id for video in batch.videos if is_removed(video)}
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
-        after = replace(self._curated.standing, position=batch.position)
+        standing = self._curated.standing
+        after = replace(
+            standing,
+            position=batch.position,
+            share=standing.share.without(batch.replays.ranges()),
+            replays=self._ledger.standing.replays,
+        )
         self._commit_side(self._curated, pending, after, rows, retired=superseded)
         for video in batch.videos:
             self._half_committed.pop(video.video.row_id, None)
+        for row_id in owned_part(WHOLE, batch.replays.ranges()):
+            self._half_committed[row_id] = self._replayable[row_id]
 
     def _versions_with(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
         """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
