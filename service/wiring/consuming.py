@@ -21,6 +21,7 @@ from consumers.paimon.commit.generation import remembered
 from consumers.paimon.commit.lease import PaimonLeases
 from consumers.paimon.commit.only_consumer import check_only_consumer
 from consumers.paimon.commit.rescale import Rescaler
+from consumers.paimon.commit.run_notes import PaimonRunNotes
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.reading.known_rows import KnownRows
@@ -98,13 +99,17 @@ def lease(
         name, what = lease_name(consumer, index), f"consumer {consumer}, member {index}"
     else:
         part = shard(settings)
-        name = f"{consumer}.{part.index}of{part.count}"
+        name = _shard_name(consumer, part)
         what = f"consumer {consumer}" + ("" if part.is_whole else f", shard {part}")
     leases = PaimonLeases(catalog_config(settings), settings.tables.control)
     keeper = LeaseKeeper(leases.of(name), what, SystemClock(), on_wait=on_wait)
     keeper.acquire(take_over=take_over)
     with closing(keeper):
         yield
+
+
+def _shard_name(consumer: str, part: Shard) -> str:
+    return f"{consumer}.{part.index}of{part.count}"
 
 
 def build_source(settings: Settings) -> RowIdSource | ChangelogSource:
@@ -245,6 +250,13 @@ def build_processor(settings: Settings, pool: WorkerPool, observer: Observer, si
         drain_timeout_s=consumer.drain_timeout_s,
         store_give_up_after_s=consumer.store_outage_s,
     )
+    catalog, shard_name = catalog_config(settings), _shard_name(consumer.id, shard(settings))
     return Processor(
-        _consumer_source(settings), sink or build_sink(settings), pool, SystemClock(), config=config, observer=observer
+        _consumer_source(settings),
+        sink or build_sink(settings),
+        pool,
+        SystemClock(),
+        config=config,
+        observer=observer,
+        run_notes=PaimonRunNotes(catalog, settings.tables.control, shard_name),
     )
