@@ -31,7 +31,9 @@ from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.stores.blobs import PaimonBlobOpener
 from consumers.paimon.tables import has_row_ids
+from consumers.pool.container import memory_limit
 from consumers.pool.inline import InlinePool
+from consumers.pool.memory_plan import plan_workers
 from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import choose_decoder
@@ -199,12 +201,24 @@ def _accepted_generation(settings: Settings) -> int:
 
 def build_pool(settings: Settings) -> WorkerPool:
     """Return the worker pool, not started."""
-    replicas = settings.pool.replicas or os.cpu_count() or 1
+    num_cpus = os.cpu_count() or 1
+    replicas = settings.pool.replicas or num_cpus
     part = shard(settings)
     factory = processor_factory(settings)
     models = model_pools(settings)
     if settings.pool.kind == "inline":
         return InlinePool(factory if models is None else WithLocalModels(factory, models.models), num_workers=replicas)
+    worker_bytes = settings.pool.worker_memory_bytes
+    if settings.pool.address is None:
+        planned = plan_workers(
+            memory_limit(),
+            num_cpus=num_cpus,
+            num_workers=settings.pool.replicas,
+            worker_bytes=worker_bytes,
+            object_store_bytes=settings.pool.object_store_bytes,
+            num_models=0 if models is None else models.num_processes,
+        )
+        replicas, worker_bytes = planned.num_workers, planned.worker_bytes
     # Importing Ray takes a second that an inline pool does not need.
     from consumers.pool.ray_serve import RayPoolConfig, RayServePool  # noqa: PLC0415
 
@@ -217,7 +231,7 @@ def build_pool(settings: Settings) -> WorkerPool:
             num_replicas=replicas,
             num_cpus_per_replica=settings.pool.cpus_per_replica,
             object_store_bytes=settings.pool.object_store_bytes,
-            worker_memory_bytes=settings.pool.worker_memory_bytes,
+            worker_memory_bytes=worker_bytes,
         ),
         models,
     )
