@@ -66,6 +66,9 @@ _LEDGER: Mapping[str, Meaning] = {
     "source_watermark": Meaning("All offsets below were finished once this commit was; only where offsets have gaps."),
     "source_size_bytes": Meaning("Size of the object that was read.", _BYTES),
     "source_etag": Meaning("Version of the object that was read."),
+    "source_same_as_row_id": Meaning(
+        "The row whose object had the same etag and size before: a second name for the same bytes."
+    ),
     "source_is_replaced": Meaning("Whether that is another version than the raw row tells of."),
     "status": Meaning(
         "`curated`: at least one clip was kept; `rejected`: none; `failed`: a dead letter; `retired`: deleted at the "

@@ -72,8 +72,10 @@ def _video(
     out.print(f"row {row}, {story['uri'] or story['video_id']}: {story['status']}", markup=False)
     for run in story["runs"]:
         failure = f"; {run['failure_stage']}: {run['failure_message']}" if run["failure_class"] else ""
+        first_row = run.get("source_same_as_row_id")
+        same = "" if first_row is None else f"; the same bytes as row {first_row}"
         print_table(
-            f"run {run['run']}, {run['processed_at']}, {run['status']}, attempts {run['attempts']}{failure}",
+            f"run {run['run']}, {run['processed_at']}, {run['status']}, attempts {run['attempts']}{failure}{same}",
             ("clip", "from s", "to s", "verdict", "scores"),
             [
                 (clip["clip_index"], clip["start_s"], clip["end_s"], clip["reason"] or "kept", _scores(clip["scores"]))
