@@ -107,7 +107,7 @@ class ConsumerSettings(_Section):
     max_worker_deaths: int = Field(
         3,
         ge=1,
-        description="A video that killed its worker so often is a poison video; so is one that was the only one tried when the "
+        description="A video that killed its worker so often is a poison video, and one that was tried alone when the "
         "service itself died so often.",
     )
     breaker_min_videos: int = Field(
