@@ -12,12 +12,13 @@ A run costs two writes, a careful one two more for each of those first videos.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from consumers.errors import FencedError, StoreUnavailableError
+from consumers.errors import FencedError, PoolLostError, StoreUnavailableError
 from consumers.loop.retry import Tally
 from consumers.ports import RunNote, RunNotes
 from schemas.records import Failure, FailureKind, Stage, VideoOutcome
@@ -54,6 +55,19 @@ class CarefulStart:
     def is_careful(self) -> bool:
         """Whether videos are tried one at a time."""
         return self._note.num_unclean >= UNCLEAN_BEFORE_CARE
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[None]:
+        """Note the end of the run inside the block, unless the process or its workers end as a whole."""
+        try:
+            yield
+        except (FencedError, PoolLostError):
+            # The note is another run's by now; or a video may have taken all workers with it.
+            raise
+        except Exception:
+            self.ended()
+            raise
+        self.ended()
 
     def begin(self, num_in_flight: int) -> None:
         """Note that this run begins, and learn from the last one's note.

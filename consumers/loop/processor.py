@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from consumers.clock import Clock
-from consumers.errors import BreakerOpenError, FencedError, PoolLostError
+from consumers.errors import BreakerOpenError, PoolLostError
 from consumers.loop.breaker import Breaker
 from consumers.loop.careful import CarefulStart
 from consumers.loop.committer import Committer
@@ -161,17 +161,10 @@ class Processor:
         """
         self._is_ending = until_caught_up
         try:
-            report = self._run()
-        except (FencedError, PoolLostError):
-            # The note is another run's by now; or a video may have taken the workers with it as a whole.
-            raise
-        except Exception:
-            self._careful.ended()
-            raise
+            with self._careful.told():
+                return self._run()
         finally:
             self._replays.close()
-        self._careful.ended()
-        return report
 
     def _run(self) -> RunReport:
         started_s = self._clock.monotonic_s()

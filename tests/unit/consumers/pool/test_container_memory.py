@@ -72,7 +72,7 @@ def plan(total, **given):
 
 
 @given(
-    total=st.integers(3 * GIB, 1 << 40),
+    total=st.integers(4 * GIB, 1 << 40),
     num_cpus=st.integers(1, 256),
     object_store=st.integers(0, GIB),
     num_workers=st.none() | st.integers(1, 64),
