@@ -218,7 +218,7 @@ def make_directory() -> tuple[Path, IO[str]]:
     """Make a private directory, locked as long as this process lives, and remove those of processes that do not.
 
     Raises:
-        ConfigurationError: the folder for temporary files is one in which others could replace what is ours.
+        ConfigurationError: the folder for temporary files belongs to another user.
     """
     root = Path(tempfile.gettempdir())
     if len(str(root)) + len(_DIRECTORY_PREFIX) + 8 + len(_FOR_RAY) + 1 > _LONGEST_DIRECTORY:
@@ -236,9 +236,11 @@ def make_directory() -> tuple[Path, IO[str]]:
 def _check_root(root: Path) -> None:
     status = root.stat()
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
-        raise ConfigurationError(
-            f"folder {root}: others may write into it and it has no sticky bit, so that they could put their own files "
-            "in place of Ray's; `chmod +t` it, or set TMPDIR to a folder of your own"
+        # Not refused: an emptyDir of Kubernetes is like that, in a pod without others.
+        logger.warning(
+            "folder %s: others may write into it and it has no sticky bit, so that they could put their own files in "
+            "place of Ray's; `chmod +t` it, or set TMPDIR to a folder of your own",
+            root,
         )
     if status.st_uid not in {0, os.geteuid()}:
         raise ConfigurationError(
