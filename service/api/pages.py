@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from urllib.parse import parse_qs, quote, urlencode, urlsplit
@@ -18,6 +19,7 @@ from service.api import charts, consumers, positions, security, show, videos, wo
 from service.api.assets import assets, render
 from service.api.authenticator import Principal
 from service.api.clip_facts import clip_facts
+from service.api.clip_form import BOUNDS, DAYS, read_form
 from service.api.problems import ApiError
 from service.api.security import authenticated, origin_of
 from service.api.services import ConsumerDep, Services, ServicesDep, get_services, named_consumer, services_of
@@ -78,6 +80,7 @@ async def _viewer(request: Request, services: Annotated[Services, Depends(get_se
 
 Viewer = Annotated[Principal, Depends(_viewer)]
 Cursor = Annotated[RowId | None, Query()]
+FieldText = Annotated[str, Query(max_length=20)]
 
 
 def make_router(profile: Profile) -> APIRouter:
@@ -113,27 +116,35 @@ def make_router(profile: Profile) -> APIRouter:
         who: Viewer,
         before: Cursor = None,
         text: Annotated[str, Query(max_length=200)] = "",
-        min_motion: Annotated[str, Query(max_length=20)] = "",
-        min_quality: Annotated[str, Query(max_length=20)] = "",
-        min_aesthetic: Annotated[str, Query(max_length=20)] = "",
+        since: FieldText = "",
+        until: FieldText = "",
+        min_motion: FieldText = "",
+        min_quality: FieldText = "",
+        min_aesthetic: FieldText = "",
+        max_nsfw: FieldText = "",
     ) -> Response:
-        wanted = {"min_motion": min_motion, "min_quality": min_quality, "min_aesthetic": min_aesthetic}
-        query = ClipQuery(
-            before=before,
-            text=text.strip() or None,
-            min_motion=_number(min_motion),
-            min_quality=_number(min_quality),
-            min_aesthetic=_number(min_aesthetic),
+        form = read_form(
+            {
+                "text": text,
+                "since": since,
+                "until": until,
+                "min_motion": min_motion,
+                "min_quality": min_quality,
+                "min_aesthetic": min_aesthetic,
+                "max_nsfw": max_nsfw,
+            },
+            before,
         )
-        found = services.library.clips(query, _CLIPS_A_PAGE)
+        found = services.library.clips(form.query, _CLIPS_A_PAGE)
         return _page(
             request,
             who,
             "clips.html",
             "clips",
             clips=[clip_facts(record, profile) for record in found.records],
-            filters={"text": text} | wanted,
-            is_filtered=any(value.strip() for value in (text, *wanted.values())),
+            form=form,
+            bounds=BOUNDS,
+            days=DAYS,
             next_url=None
             if found.next_before is None
             else str(request.url.include_query_params(before=found.next_before)),
@@ -150,6 +161,7 @@ def make_router(profile: Profile) -> APIRouter:
         consumer: ConsumerId | None = None,
         status: Annotated[str, Query(pattern="^(all|failed|rejected)$")] = "failed",
         text: Annotated[str, Query(max_length=200)] = "",
+        error_class: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
         if row.strip():
             if row.strip().removeprefix("#").isdecimal():
@@ -159,7 +171,7 @@ def make_router(profile: Profile) -> APIRouter:
         chosen = named_consumer(consumer or names[0], services)
         if status == "failed":
             page: Any = positions.get_dead_letters(
-                chosen, services, who, stage=None, error_class=None, before=before, limit=_VIDEOS_A_PAGE
+                chosen, services, who, stage=None, error_class=error_class, before=before, limit=_VIDEOS_A_PAGE
             )
         elif status == "all":
             page = videos.list_videos(
@@ -182,6 +194,8 @@ def make_router(profile: Profile) -> APIRouter:
             "videos",
             status=status,
             text=text.strip() if status == "all" else "",
+            error_class=error_class if status == "failed" else None,
+            classes=Counter(item.error_class for item in page.items).most_common() if status == "failed" else (),
             consumer=chosen.consumer_id,
             consumers=names,
             items=page.items,
@@ -308,15 +322,6 @@ def _own_path(target: str) -> str:
     parts = urlsplit(target)
     is_own = not parts.scheme and not parts.netloc and target.startswith("/") and target[1:2] not in ("/", "\\")
     return target if is_own and target.isprintable() else "/"
-
-
-def _number(text: str) -> float | None:
-    """Return the bound that was typed in; what is no number does not restrict."""
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
 
 
 def _row_id(text: str) -> int:

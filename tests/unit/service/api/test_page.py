@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -411,6 +412,37 @@ async def test_names_without_end_make_no_page_without_end() -> None:
             assert "vvvv" in text or "xxxx" in text
             assert len(text) < 40_000
             assert "<b><b>" not in text
+
+
+async def test_filter_that_cannot_be_meant_is_said_and_restricts_nothing(service: Service) -> None:
+    async with open_page(service) as client:
+        await log_in(client)
+        everything = (await client.get("/clips")).text
+        odd = (await client.get("/clips?min_motion=much&until=2026-02-30")).text
+        past = (await client.get("/clips?until=2026-04-30")).text
+        that_day = (await client.get("/clips?since=2026-05-01&until=2026-05-01&max_nsfw=0,1")).text
+        strict = (await client.get("/clips?max_nsfw=0.05")).text
+    assert everything.count("<article") == 5
+    assert odd.count("<article") == 5
+    assert "“Motion at least” wants a number, such as 0.5, and was given “much”" in odd
+    assert "“To day” wants a day, such as 2026-05-31, and was given “2026-02-30”" in odd
+    assert "No clip meets this" in past
+    assert that_day.count("<article") == 5
+    assert "No clip meets this" in strict
+
+
+async def test_failed_videos_are_counted_by_reason_and_replayed_as_a_page(service: Service) -> None:
+    service.library.letters[0] |= {"failure_class": "encrypted"}
+    async with open_page(service) as client:
+        await log_in(client)
+        text = (await client.get("/videos")).text
+        one = (await client.get("/videos?error_class=encrypted")).text
+    assert "Not a video <b>2</b>" in text
+    assert "Encrypted <b>1</b>" in text
+    assert "Replay these 3" in text
+    assert html.unescape(text).count('{"row_ids": [7, 3, 1]}') == 1
+    assert 'href="/videos/7"' in one
+    assert 'href="/videos/3"' not in one
 
 
 async def test_log_tells_what_maintenance_did_and_when(service: Service) -> None:
