@@ -1,11 +1,15 @@
 """What a long history costs: one consumer's commits, many of them, and the look-ups behind them.
 
 Usage: ``python -m benchmarks.history [--commits N] [--no-maintenance] [--json]``.
-Measures at three lengths of history, N / 15, N / 3 and N commits of the real sink on disk, and prints a line for each
+Measures at three lengths of history, N / 100, N / 10 and N commits of the real sink on disk, and prints a line for each
 row and length: the CPU milliseconds of one operation and their ``ratio`` to those at the first length. Beside each
-commit twenty objects are registered, with every tenth a person asks for something, and whenever an hour of such commits
-is over the tables are maintained, with snapshots kept for an hour. ``audit`` is per raw row. ``disk`` is the bytes of
-manifests and snapshots of ledger and curated table on disk, ``files`` the number of data files in the ledger's folder.
+commit five objects are registered, every fourth video is a dead letter, with every tenth commit a person asks for
+something, and whenever an hour of such commits is over the tables are maintained, with snapshots kept for an hour.
+``audit`` is per raw row.
+
+Three rows are told from the second length on, where snapshots have begun to expire: ``disk`` is by how many bytes the
+folders of ledger, curated and control table have grown per 1,000 commits over the last three rounds of maintenance,
+``metadata`` the bytes of their manifests, lists and snapshots, ``files`` the number of data files, kept ones included.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -59,8 +63,9 @@ from service.settings import load_settings
 _NAMES = TableNames()
 _PROFILE = Profile()
 _AT = datetime(2026, 1, 1, tzinfo=UTC)
-_OBJECTS_PER_COMMIT = 20
-_REQUEST_ONE_IN, _FAILED_ONE_IN, _HOUR_ONE_IN = 10, 50, 360
+_OBJECTS_PER_COMMIT = 5
+_REQUEST_ONE_IN, _FAILED_ONE_IN, _HOUR_ONE_IN = 10, 4, 360
+_ROUNDS_COMPARED = 3
 # Commits that each length is measured over: more than one merge of manifests falls among them.
 _MEASURED = 40
 
@@ -104,6 +109,7 @@ class History:
         self._progress = wiring.progress_reader(self.settings)
         self._registrar = wiring.registrar(self.settings)
         self._num_objects = 0
+        self._bytes_after_rounds: list[int] = []
         self.num_commits = 0
 
     def grow(self) -> None:
@@ -118,6 +124,7 @@ class History:
     def maintain(self) -> None:
         """Make one round of maintenance."""
         Maintainer(self.config, _NAMES, self._retention, SystemClock()).run()
+        self._bytes_after_rounds.append(sum(size for _, size in self._files()))
 
     def commit(self) -> None:
         """Commit one video with one clip, or a failed one."""
@@ -129,9 +136,9 @@ class History:
 
     def request(self) -> None:
         """Write what an operator has asked for."""
-        self._control.write(
-            AuditEntry(f"{self.num_commits:012}-{uuid.uuid4()}", "replay", "bench", "operator", "127.0.0.1", _AT)
-        )
+        now = datetime.now(UTC)
+        entry_id = f"{now:%Y%m%dT%H%M%S.%f}Z-{uuid.uuid4().hex[:8]}"
+        self._control.write(AuditEntry(entry_id, "replay", "bench", "operator", "127.0.0.1", now))
 
     def register_one(self) -> None:
         """Register one object with what the control plane keeps for it."""
@@ -180,19 +187,23 @@ class History:
         self._num_objects += 1
         return ObjectInfo(f"file:///videos/v{self._num_objects}.mp4", 1000, "1", _AT)
 
-    def _folders(self, kinds: Sequence[str]) -> list[Path]:
-        tables = [self.folder / "warehouse" / "sluice.db" / name for name in (_NAMES.ledger, _NAMES.curated)]
-        return [table / kind for table in tables for kind in kinds]
+    def _files(self) -> Iterator[tuple[Path, int]]:
+        """Yield the files of the tables that Sluice owns, with their sizes."""
+        for name in (_NAMES.ledger, _NAMES.curated, _NAMES.control):
+            for folder, _, names in os.walk(self.folder / "warehouse" / "sluice.db" / name):
+                for path in (Path(folder) / each for each in names):
+                    yield path, path.stat().st_size
 
-    def metadata_bytes(self) -> int:
-        """Return the bytes of manifests, lists and snapshots of ledger and curated table."""
-        return sum(
-            entry.stat().st_size for folder in self._folders(["manifest", "snapshot"]) for entry in os.scandir(folder)
-        )
-
-    def num_ledger_files(self) -> int:
-        """Return the number of data files in the ledger's folder."""
-        return len(list(self._folders(["bucket-0"])[0].iterdir()))
+    def store(self) -> dict[str, float]:
+        """Return what is on disk; nothing before enough rounds of maintenance have been made to tell its growth."""
+        after = self._bytes_after_rounds
+        if len(after) <= _ROUNDS_COMPARED:
+            return {}
+        grown = (after[-1] - after[-1 - _ROUNDS_COMPARED]) / (_ROUNDS_COMPARED * _HOUR_ONE_IN)
+        files = list(self._files())
+        of_metadata = [size for path, size in files if path.parent.name in ("manifest", "snapshot", "index")]
+        num_data = sum(path.parent.name.startswith("bucket-") for path, _ in files)
+        return {"disk": 1000 * grown, "metadata": float(sum(of_metadata)), "files": float(num_data)}
 
     def close(self) -> None:
         """Release resources."""
@@ -226,16 +237,16 @@ def measure(history: History) -> dict[str, float]:
         "probe": _cpu_ms(history.probe, 10),
         "audit": _cpu_ms(history.audit, 1) / history.num_rows,
     }
-    return rows | {"disk": float(history.metadata_bytes()), "files": float(history.num_ledger_files())}
+    return rows | history.store()
 
 
-_UNITS = {"disk": "bytes", "files": "files", "audit": "cpu_ms_per_row"}
+_UNITS = {"disk": "bytes_per_1000", "metadata": "bytes", "files": "files", "audit": "cpu_ms_per_row"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(prog="benchmarks.history", description="What a long history costs.")
-    parser.add_argument("--commits", type=int, default=3000, help="length of the longest history")
+    parser.add_argument("--commits", type=int, default=20_000, help="length of the longest history")
     parser.add_argument("--no-maintenance", action="store_true", help="nothing but what commits do by themselves")
     parser.add_argument("--json", action="store_true", help="one JSON object per line")
     options = parser.parse_args(arguments)

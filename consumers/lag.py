@@ -136,7 +136,7 @@ def measure_lag(
         now: timezone-aware.
         retention: of the oldest uncommitted row's snapshot; None where rows outlive their snapshots.
     """
-    records = head.num_missing(Position(), EVERYTHING) if last is None else head.num_missing(last.position, last.share)
+    records = head.num_missing(Position(), EVERYTHING) if last is None else head.num_missing(last.reached, last.share)
     if records == 0 or oldest is None or head.snapshot_id is None:
         return Lag(records, 0 if records == 0 else None, 0, 0.0)
     return Lag(

@@ -165,6 +165,7 @@ class ConsumerDetail(ConsumerSummary):
     in_flight: list[InFlightOut] = Field(description="At most the 100 oldest.")
     num_in_flight: int
     num_uncommitted: int
+    num_replays: int = Field(description="Rows that somebody asked for once more, and that are not finished since.")
     bottleneck: str | None = Field(
         description="The stage that the others wait for: where the most waits, and of stages that share workers, or "
         "where nothing waits, the one in which the last videos spent the most time."

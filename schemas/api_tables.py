@@ -77,6 +77,29 @@ class RejectedPage(Out):
     next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
 
 
+class VideoOut(Out):
+    """What became of a video in its latest run."""
+
+    row_id: int
+    video_id: str
+    uri: str | None
+    status: str
+    duration_s: float | None
+    num_clips_kept: int
+    num_clips_rejected: int
+    stage: str | None = Field(description="Where it failed; null where it did not.")
+    error_class: str | None = Field(description="Why it failed; null where it did not.")
+    run: int
+    processed_at: datetime
+
+
+class VideoPage(Out):
+    """Videos that have been processed, the highest row id first. A page may be short where many had to be looked at."""
+
+    items: list[VideoOut]
+    next_before: int | None = Field(description="Pass as `before` for the next page; null on the last.")
+
+
 class ReplayIn(In):
     """Which dead letters to process again: these rows, or all that match."""
 
@@ -87,13 +110,16 @@ class ReplayIn(In):
 
 
 class ReplayOut(Out):
-    """How many dead letters are processed again once the consumer has drained; an event says when.
-
-    ``num_of_other_shards`` more match, and are left alone: the processes that do those shards have to be asked.
-    """
+    """How many dead letters are processed again; an event says when the tables hold it."""
 
     num_accepted: int
-    num_of_other_shards: int = 0
+    num_of_other_shards: int = Field(
+        0, description="So many more match, and are left alone: the processes that do those shards have to be asked."
+    )
+    num_busy: int = Field(0, description="So many more are being processed already.")
+    num_expired: int = Field(
+        0, description="So many more can not be: their changes have expired in the raw table; register them anew."
+    )
 
 
 class AuditOut(Out):
@@ -103,11 +129,13 @@ class AuditOut(Out):
     rows: int = Field(description="Of a table that is read change by change, those that stand in it.")
     ledger_rows: int
     clips: int
-    pending: int = Field(description="Rows or changes that the position does not cover yet; not an error.")
+    pending: int = Field(
+        description="Rows or changes beyond the position, and deleted rows with clips to be taken out; not an error."
+    )
     missing: int = Field(description="Rows that the position covers and the ledger lacks.")
     mismatched: int = Field(description="Rows of which the ledger tells another video or version than stands there.")
     duplicated: int
-    unaccounted: int = Field(description="Clips that no ledger row keeps.")
+    unaccounted: int = Field(description="Clips that no ledger row keeps, or whose row was deleted.")
     clips_missing: int
     clips_duplicated: int
     clips_retired: int = Field(description="Clips of older versions and of deleted videos; not an error.")
@@ -205,6 +233,16 @@ class TakedownOut(Out):
     obeyed: list[TakedownObeyedOut]
     clips_standing: int
     has_old_snapshots: bool = Field(description="Snapshots are retained in which its clips can still be read.")
+    bytes_due_at: datetime | None = Field(
+        description="When the bytes of its clips are to be off the store; null where another engine sees to it."
+    )
+    bytes_rewritten_at: datetime | None = Field(
+        description="Since when no file of the newest snapshot holds them; null while one may."
+    )
+    bytes_gone_at: datetime | None = Field(
+        description="Since when no file of the store holds them, those of older snapshots included; null while one may."
+    )
+    is_overdue: bool = Field(description="They should be off the store, and are not known to be.")
 
 
 class TakedownPage(Out):

@@ -51,6 +51,16 @@ class ObjectVersion:
         """Return the version of a file on disk."""
         return cls(stat.st_size, size_and_time(stat.st_size, stat.st_mtime_ns))
 
+    @property
+    def content_key(self) -> str | None:
+        """What objects of the same bytes share; None where the etag is not made of the content.
+
+        An upload in parts has an etag of its own, so the same bytes in other parts go unnoticed; so does everything in
+        a store that encrypts with keys of its own or gives no digest.
+        """
+        etag = normal_etag(self.etag)
+        return f"{etag}/{self.size_bytes}" if _form(etag) in {"digest", "parts"} else None
+
     def contradiction(self, size_bytes: int | None, etag: str | None) -> str | None:
         """Return in words how this is another version than a row tells of; None where nothing says so.
 

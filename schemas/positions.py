@@ -88,11 +88,16 @@ class Position:
     def without(self, unfinished: Iterable[OffsetRange]) -> Position:
         """Return this position with none of ``unfinished`` marked as done."""
         left: list[OffsetRange] = []
-        gaps = Position.from_ranges(unfinished)
+        kept = Position.from_ranges(unfinished).missing(self.end)
+        part = next(kept, None)
         for finished in self.ranges():
-            for gap in gaps.missing(finished.end):
-                if gap.end > finished.start:
-                    left.append(OffsetRange(max(gap.start, finished.start), gap.end))
+            while part is not None and part.end <= finished.start:
+                part = next(kept, None)
+            while part is not None and part.start < finished.end:
+                left.append(OffsetRange(max(part.start, finished.start), min(part.end, finished.end)))
+                if part.end > finished.end:
+                    break
+                part = next(kept, None)
         return Position.from_ranges(left)
 
     def covers(self, offset: int) -> bool:

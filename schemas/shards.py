@@ -125,6 +125,13 @@ class Share:
         """Return whether ``offset`` is finished: by the shard's ``position``, or under an earlier division."""
         return position.covers(offset) or any(base.covers(offset) for base in self.bases)
 
+    def without(self, unfinished: Iterable[OffsetRange]) -> Share:
+        """Return this share with none of ``unfinished`` finished under an earlier division."""
+        gaps = list(unfinished)
+        if not self.bases or not gaps:
+            return self
+        return Share(self.shard, tuple(Base(base.shard, base.position.without(gaps)) for base in self.bases))
+
     def pruned(self, position: Position) -> Share:
         """Return this share without the bases that ``position`` has passed."""
         kept = tuple(dict.fromkeys(base for base in self.bases if base.position.end > position.watermark))

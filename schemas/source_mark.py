@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 _GENERATION = "#"
+UNKNOWN = "unknown"
+"""What a mark says that was put together from rows, where no marker was left to tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +17,10 @@ class SourceMark:
     """What is remembered of a source, to tell whether it is still the same.
 
     Attributes:
-        table_id: tells a table from another that has its name: the catalog's uuid for it, or when it was created.
-        snapshot_id: the newest snapshot that was read and that brought rows.
-        snapshot_uuid: its uuid, or what stands in for one.
+        table_id: tells a table from another that has its name: the catalog's uuid for it, or when it was created;
+            :data:`UNKNOWN` where neither can be told.
+        snapshot_id: the newest snapshot that was read and that brought rows; 0 where that is not known.
+        snapshot_uuid: its uuid, or what stands in for one; :data:`UNKNOWN` where its time has to tell.
         next_offset: the end of the source as of it.
         committed_at_ms: when it was committed, in milliseconds since 1970.
         swept_id: the newest snapshot up to which rows that are gone were looked for; 0 for none.

@@ -148,6 +148,8 @@ LEDGER = TableSpec(
             pa.field("source_size_bytes", pa.int64()),
             pa.field("source_etag", _TEXT),
             pa.field("source_is_replaced", pa.bool_()),
+            # The row that had the same bytes before, under another name.
+            pa.field("source_same_as_row_id", pa.int64()),
             _required("status", _TEXT),
             _required("num_clips_kept", pa.int32()),
             _required("num_clips_rejected", pa.int32()),
@@ -180,7 +182,7 @@ LEDGER = TableSpec(
     ),
     # Least and greatest values of each file, by which single rows are found; pypaimon writes none unless told to.
     options={**_APPEND, "metadata.stats-mode": "full"},
-    later=frozenset({"source_size_bytes", "source_etag", "source_is_replaced"}),
+    later=frozenset({"source_size_bytes", "source_etag", "source_is_replaced", "source_same_as_row_id"}),
 )
 
 CURATED = TableSpec(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from consumers.clock import SystemClock
 from consumers.errors import ConfigurationError
+from consumers.heap import GivingBack
 from consumers.lag import LagPolicy
 from consumers.loop.reports import RunReport
 from consumers.paimon.maintain.maintainer import TableReport
@@ -96,6 +97,7 @@ class ControlPlane:
             drain_timeout_s=settings.consumer.drain_timeout_s,
             shard=wiring.shard(settings),
         )
+        self._upkeep = self._build_upkeep()
         services = Services(
             host=self.host,
             operations=self._operations,
@@ -105,8 +107,9 @@ class ControlPlane:
             started_at=self._clock.now(),
             secure_cookies=api.tls_key is not None or api.insecure_behind_proxy,
             proxies=TrustedProxies(api.trusted_proxies),
+            upkeep=self._upkeep,
         )
-        self._upkeep = self._build_upkeep()
+        self._heap = GivingBack()
         self._app = create_app(
             services,
             allowed_hosts=_names(settings),
@@ -126,6 +129,7 @@ class ControlPlane:
             StoreUnavailableError: the control table did not answer.
         """
         self.host.start()
+        self._heap.start()
         if self._upkeep is not None:
             self._upkeep.start()
         self._server.start(self._app)
@@ -141,6 +145,7 @@ class ControlPlane:
                 _log.warning("maintenance of the tables does not end; what it has begun is completed by a later round")
             self.host.close(self._settings.consumer.drain_timeout_s if drain_timeout_s is None else drain_timeout_s)
             self._operations.close()
+        self._heap.close()
         self._closing.close()
         return self.host.consumers[self._settings.consumer.id].supervisor.last_report
 
@@ -150,12 +155,16 @@ class ControlPlane:
             return None
         telemetry = self._telemetry.consumer(settings.consumer.id)
         telemetry.maintained(0, 0)
+        telemetry.takedowns_overdue(0)
 
         def on_round(reports: Sequence[TableReport]) -> None:
             telemetry.maintained(
                 sum(report.expired.num_snapshots for report in reports),
                 sum(report.expired.num_bytes + report.orphans.num_bytes for report in reports),
             )
+            # Another process at it knows how far they are.
+            if reports:
+                telemetry.takedowns_overdue(sum(len(report.takedowns.overdue) for report in reports))
 
         return Upkeep(
             lambda is_stopped: wiring.maintenance(settings, is_stopped),
@@ -186,7 +195,12 @@ class ControlPlane:
             ),
             on_view=_StatePublisher(telemetry, activity),
         )
-        policy = LagPolicy(current_within_s=settings.api.current_within_s, stalled_after_s=settings.api.stalled_after_s)
+        # A row that waits for the commit that was asked for is no backlog.
+        least_s = 2 * settings.consumer.commit_interval_s
+        policy = LagPolicy(
+            current_within_s=max(settings.api.current_within_s, least_s),
+            stalled_after_s=max(settings.api.stalled_after_s, least_s),
+        )
         return Host(
             {consumer_id: hosted},
             control,

@@ -1,6 +1,6 @@
-"""The references that are generated: ``docs/metrics.md`` and ``docs/configuration.md``.
+"""The references that are generated: ``docs/metrics.md``, ``docs/configuration.md`` and ``docs/tables.md``.
 
-``python -m service.docs`` writes both; ``python -m service.docs --check`` exits 1 when one is stale.
+``python -m service.docs`` writes them; ``python -m service.docs --check`` exits 1 when one is stale.
 """
 
 from __future__ import annotations
@@ -8,18 +8,21 @@ from __future__ import annotations
 import argparse
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import pyarrow as pa
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from consumers.metrics.names import FOREIGN, METRICS
 from consumers.metrics.types import Metric
+from schemas.meanings import MEANINGS
+from schemas.tables import CONTROL, CURATED, LEDGER, RAW, TableSpec
 from service.settings import Settings
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs"
@@ -174,7 +177,80 @@ def _members(annotation: Any) -> list[str]:
     return []
 
 
-REFERENCES = {"metrics.md": metrics_reference, "configuration.md": configuration_reference}
+_PURPOSES = {
+    RAW.role: "What there is to curate, one row for each version of a video. Yours; `sluice init` makes this shape.",
+    CURATED.role: "The product, one row for each clip that was kept. Clips of a video that is taken down go.",
+    LEDGER.role: "What became of each raw row, kept or not: nothing that was read is unaccounted for.",
+    CONTROL.role: "What operators want of each consumer, and what they did.",
+}
+
+
+def tables_reference() -> str:
+    """Return ``docs/tables.md``."""
+    lines = [
+        "# Tables",
+        "",
+        f"Generated from `schemas/tables.py` and `schemas/meanings.py` by {_COMMAND}; do not edit.",
+        "",
+        "Types are Paimon's; a column without *null* is NOT NULL. Fields of lists and structs follow their column,",
+        "behind a dot. How to read the tables: [reading.md](reading.md).",
+    ]
+    for spec in (RAW, CURATED, LEDGER, CONTROL):
+        lines += ["", f"## {spec.role}", "", _PURPOSES[spec.role], "", _shape(spec), ""]
+        lines += ["| column | type | unit | meaning |", "|---|---|---|---|"]
+        meanings = MEANINGS[spec.role]
+        for name, field in _columns(spec.schema):
+            meaning = meanings[name]
+            kind = f"`{_paimon_type(field.type)}`" + (", null" if field.nullable else "")
+            added = " *Not in tables of earlier versions.*" if name in spec.later else ""
+            lines.append(f"| `{name}` | {kind} | {meaning.unit} | {meaning.text}{added} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shape(spec: TableSpec) -> str:
+    kind = f"Primary key {_names(spec.primary_keys)}" if spec.primary_keys else "An append table"
+    partitions = f", partitioned by {_names(spec.partition_keys)}" if spec.partition_keys else ""
+    options = ", ".join(f"`{name} = {value}`" for name, value in spec.options.items())
+    return f"{kind}{partitions}. Options: {options}."
+
+
+def _names(columns: Iterable[str]) -> str:
+    return ", ".join(f"`{column}`" for column in columns)
+
+
+def _columns(fields: Iterable[pa.Field], prefix: str = "") -> Iterator[tuple[str, pa.Field]]:
+    """Yield every column, and behind it the fields of what it is made of, with their dotted names."""
+    for field in fields:
+        yield f"{prefix}{field.name}", field
+        inner = field.type.value_type if pa.types.is_list(field.type) else field.type
+        if pa.types.is_struct(inner):
+            yield from _columns(inner, f"{prefix}{field.name}.")
+
+
+def _paimon_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"ARRAY<{_paimon_type(kind.value_type)}>"
+    if pa.types.is_map(kind):
+        return f"MAP<{_paimon_type(kind.key_type)}, {_paimon_type(kind.item_type)}>"
+    return "ROW" if pa.types.is_struct(kind) else _PAIMON_TYPES[kind]
+
+
+_PAIMON_TYPES = {
+    pa.string(): "STRING",
+    pa.int32(): "INT",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.bool_(): "BOOLEAN",
+    pa.binary(): "BYTES",
+    pa.large_binary(): "BLOB",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP_LTZ(6)",
+}
+
+REFERENCES = {
+    "metrics.md": metrics_reference,
+    "configuration.md": configuration_reference,
+    "tables.md": tables_reference,
+}
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
-from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter, VideoFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.ports import CommitMark
 from schemas.positions import Position
@@ -95,6 +95,10 @@ class Library(Protocol):
 
     def all_dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
         """Return those that :meth:`dead_letters` would over all its pages, however long that takes."""
+        ...
+
+    def videos(self, wanted: VideoFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return the latest ledger rows of videos, the highest row id first, and where to go on."""
         ...
 
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:

@@ -14,7 +14,7 @@ from consumers.paimon.commit.takedown import Takedown
 from consumers.paimon.landing.raw_writer import RegisterReport, Registrar
 from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipReader, ClipRecord
-from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter, VideoFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.paimon.scan import ROW_ID
 from consumers.ports import CommitMark
@@ -27,8 +27,9 @@ from service.settings import Settings
 SEARCH_S = 1.0
 """About how long a search looks before it says where to go on, in seconds."""
 _FIRST_ROWS, _MOST_ROWS = 256, 32_768
-_MAX_CACHED_BYTES = 64 * 1024**2
-_MAX_KNOWN_CLIPS = 10_000
+_MAX_CACHED_BYTES = 16 * 1024**2
+# A clip's columns are some 6 kB, and a page shows 24.
+_MAX_KNOWN_CLIPS = 1000
 
 
 class PaimonLibrary:
@@ -58,7 +59,7 @@ class PaimonLibrary:
         self._clips = wiring.clip_reader(settings)
         # With the snapshot in which each was last seen: a clip may be taken down.
         self._known: OrderedDict[str, tuple[ClipRecord, int]] = OrderedDict()
-        self._thumbnails: OrderedDict[int, bytes | None] = OrderedDict()
+        self._pictures = _Pictures()
 
     def dead_letters(self, wanted: LetterFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         """Return ledger rows of source rows whose latest run failed, the highest row id first, and where to go on."""
@@ -67,6 +68,10 @@ class PaimonLibrary:
     def all_dead_letters(self, wanted: LetterFilter, limit: int) -> list[dict[str, Any]]:
         """Return those that :meth:`dead_letters` would over all its pages, however long that takes."""
         return self._story.dead_letters(wanted, limit)[0]
+
+    def videos(self, wanted: VideoFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        """Return the latest ledger rows of videos, the highest row id first, and where to go on."""
+        return self._story.videos(wanted, limit, within_s=SEARCH_S)
 
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         """Return ledger rows of source rows whose latest run kept no clip, and where to go on."""
@@ -143,13 +148,13 @@ class PaimonLibrary:
     def thumbnail(self, record: ClipRecord) -> bytes | None:
         """Return the JPEG of one clip, None where it has none."""
         with self._cache_lock:
-            if record.row_id in self._thumbnails:
-                return self._thumbnails[record.row_id]
+            known = self._pictures.get(record.row_id)
+        if known is not None:
+            return known
         data = self._clips.newest().thumbnail(record)
-        with self._cache_lock:
-            self._thumbnails[record.row_id] = data
-            while sum(len(each or b"") for each in self._thumbnails.values()) > _MAX_CACHED_BYTES:
-                self._thumbnails.popitem(last=False)
+        if data is not None:
+            with self._cache_lock:
+                self._pictures.add(record.row_id, data)
         return data
 
     def register(self, uris: Sequence[str]) -> RegisterReport:
@@ -245,3 +250,26 @@ class PaimonLibrary:
             self._known[str(record.values["clip_id"])] = (record, reader.snapshot_id)
             if len(self._known) > _MAX_KNOWN_CLIPS:
                 self._known.popitem(last=False)
+
+
+class _Pictures:
+    """Pictures by row, those that were wanted last. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._pictures: OrderedDict[int, bytes] = OrderedDict()
+        self._num_bytes = 0
+
+    def get(self, row_id: int) -> bytes | None:
+        """Return the picture of a row, None where it is not kept."""
+        found = self._pictures.get(row_id)
+        if found is not None:
+            self._pictures.move_to_end(row_id)
+        return found
+
+    def add(self, row_id: int, picture: bytes) -> None:
+        """Keep a picture, and let go of those that were not wanted for the longest time."""
+        self._num_bytes += len(picture) - len(self._pictures.pop(row_id, b""))
+        self._pictures[row_id] = picture
+        while self._num_bytes > _MAX_CACHED_BYTES:
+            _, gone = self._pictures.popitem(last=False)
+            self._num_bytes -= len(gone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from consumers.errors import ConfigurationError
@@ -89,4 +89,8 @@ def document(certificate: Certificate) -> dict[str, Any]:
         ],
         "clips_standing": certificate.clips_standing,
         "has_old_snapshots": certificate.has_old_snapshots,
+        "bytes_due_at": certificate.due_at,
+        "bytes_rewritten_at": certificate.rewritten_at,
+        "bytes_gone_at": certificate.gone_at,
+        "is_overdue": certificate.is_overdue(datetime.now(UTC)),
     }

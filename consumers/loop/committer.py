@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from consumers.clock import Clock
 from consumers.errors import StoreUnavailableError
 from consumers.loop.commit_policy import CommitPolicy, CommitPolicyState
 from consumers.loop.retry import StorePatience
 from consumers.ports import CommitBatch, CommitReceipt, Sink
 from schemas.positions import OffsetRange, Position
-from schemas.records import ProcessedVideo
+from schemas.records import ProcessedVideo, SkippedRange, VideoStatus
 from schemas.shards import Share
 from schemas.source_mark import SourceMark
 
@@ -34,10 +36,12 @@ class Committer:
         self._patience = patience
         self._videos: list[ProcessedVideo] = []
         self._done: list[OffsetRange] = []
+        self._replays: list[OffsetRange] = []
         self._pending: CommitBatch | None = None
         self._held_bytes = 0
         self._pending_bytes = 0
         self.position = Position()
+        self.replays = Position()
         self.share = Share()
         self.sequence = 0
         self.source_table: str | None = None
@@ -58,6 +62,7 @@ class Committer:
         self._note_success()
         self.position, self.sequence, self.share = recovered.position, recovered.sequence, recovered.share
         self.source_table, self.mark = recovered.source_table, recovered.mark
+        self.replays = recovered.replays
         return True
 
     def add(self, video: ProcessedVideo) -> None:
@@ -66,12 +71,37 @@ class Committer:
         self._done.append(OffsetRange(video.video.row_id, video.video.row_id + 1))
         num_kept = sum(clip.kept for clip in video.outcome.clips)
         self._held_bytes += video.outcome.held_bytes
-        self._policy.add_video(num_kept, video.outcome.media_bytes, self._clock.monotonic_s())
+        self._policy.add_video(
+            num_kept,
+            video.outcome.media_bytes,
+            self._clock.monotonic_s(),
+            is_removal=video.outcome.status is VideoStatus.RETIRED,
+        )
 
-    def skip(self, offsets: OffsetRange) -> None:
-        """Gather offsets that hold no row."""
-        self._done.append(offsets)
+    def skip(self, skipped: SkippedRange) -> None:
+        """Gather offsets that hold no row, or none of this consumer's."""
+        self._done.append(skipped.range)
+        if skipped.is_expected:
+            self._policy.passed(self._clock.monotonic_s())
+        else:
+            self._policy.touch(self._clock.monotonic_s())
+
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` may be processed once more; not while a batch is pending.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        return self._sink.replayable(row_ids)
+
+    def replay(self, offsets: Sequence[OffsetRange]) -> None:
+        """Gather rows that are not finished any more, with the next commit."""
+        self._replays += offsets
         self._policy.touch(self._clock.monotonic_s())
+
+    def holds(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` are finished and not committed."""
+        return frozenset(row_ids).intersection(video.video.row_id for video in self._videos)
 
     @property
     def is_empty(self) -> bool:
@@ -85,8 +115,13 @@ class Committer:
 
     @property
     def is_due(self) -> bool:
-        """Whether the policy asks for a commit now."""
+        """Whether the policy asks for a commit now, whatever else there is to do."""
         return self._policy.is_due(self._clock.monotonic_s())
+
+    def is_early_due(self, *, is_idle: bool) -> bool:
+        """Return whether the policy asks for a commit, now that nothing is read; ``is_idle``: nothing is to be done."""
+        is_early = is_idle or self._policy.holds_removal
+        return self._policy.is_due(self._clock.monotonic_s(), is_early=is_early)
 
     @property
     def num_videos(self) -> int:
@@ -98,9 +133,11 @@ class Committer:
         """Bytes of clips and thumbnails in memory and not committed; staged clips take none."""
         return self._held_bytes + self._pending_bytes
 
-    def wake_at_s(self) -> float | None:
+    def wake_at_s(self, *, is_idle: bool = False) -> float | None:
         """Return the monotonic time of the next commit or of the next try, or None when there is nothing to commit."""
-        return self._patience.next_try_s if self._patience.is_down else self._policy.due_at_s()
+        if self._patience.is_down:
+            return self._patience.next_try_s
+        return self._policy.due_at_s(is_early=is_idle or self._policy.holds_removal)
 
     def commit(self, at_once: bool = False) -> tuple[CommitBatch, CommitReceipt] | None:
         """Commit the pending batch, or form one and commit it; return None when nothing came of it for now.
@@ -125,13 +162,18 @@ class Committer:
         self._note_success()
         self._pending, self._pending_bytes = None, 0
         self.position, self.sequence = batch.position, receipt.sequence
+        self.share = self.share.without(batch.replays.ranges())
         return batch, receipt
 
     def _form_batch(self) -> CommitBatch:
-        self._pending = CommitBatch(tuple(self._videos), self.position.union(self._done), self.mark)
+        position = self.position.union(self._done)
+        if self._replays:
+            position = position.without(self._replays)
+        replays = Position.from_ranges(self._replays)
+        self._pending = CommitBatch(tuple(self._videos), position, self.mark, replays)
         self._pending_bytes, self._held_bytes = self._held_bytes, 0
-        self._videos, self._done = [], []
-        self._policy.clear()
+        self._videos, self._done, self._replays = [], [], []
+        self._policy.formed(self._clock.monotonic_s())
         return self._pending
 
     def _note_failure(self, error: StoreUnavailableError) -> None:

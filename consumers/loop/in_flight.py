@@ -8,11 +8,11 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 
 from consumers.clock import Clock
-from consumers.errors import PoolLostError
+from consumers.errors import BadReferenceError, PoolLostError
 from consumers.loop.breaker import Breaker, Evidence, evidence_of
 from consumers.loop.retry import Decision, Final, RetryPolicy, Tally, cause_of
 from consumers.ports import BreakerState, Observer, WorkerPool
-from schemas.records import RawVideo, VideoOutcome, VideoTask
+from schemas.records import RawVideo, RowKind, VideoOutcome, VideoTask
 
 EndedCall = tuple[int, "Future[VideoOutcome]"]
 
@@ -29,6 +29,16 @@ def source_bytes(video: RawVideo) -> int:
     if video.size_bytes is not None:
         return max(0, video.size_bytes)
     return max(0, video.blob.length_bytes) if video.blob is not None else 0
+
+
+def without_worker(video: RawVideo) -> VideoOutcome | None:
+    """Return the outcome of a row that no worker has to look at; None for one that has a video to be processed."""
+    match video.row_kind:
+        case RowKind.DELETE:
+            return VideoOutcome(is_takedown=True)
+        case RowKind.MOVE:
+            return VideoOutcome(is_move=True)
+    return None if video.blob is not None else VideoOutcome(failure=BadReferenceError(video.defect).to_failure())
 
 
 class InFlight:
@@ -72,6 +82,9 @@ class InFlight:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def __contains__(self, row_id: int) -> bool:
+        return row_id in self._entries
 
     @property
     def takes_fresh(self) -> bool:

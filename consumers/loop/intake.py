@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from consumers.clock import Clock
 from consumers.errors import StoreUnavailableError
 from consumers.loop.retry import StorePatience
+from consumers.members.sharding import share_of
 from consumers.ports import Source, SourceHead
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo, SkippedRange
+from schemas.shards import Share
 from schemas.source_mark import SourceMark
 
 
-class Intake:
-    """Every offset that a position lacks, once, in order, up to a head that moves on.
+def offsets_of(item: RawVideo | SkippedRange) -> OffsetRange:
+    """Return the offsets of ``item``."""
+    return item.range if isinstance(item, SkippedRange) else OffsetRange(item.row_id, item.row_id + 1)
 
-    One item at most is read ahead of what is taken. Not thread-safe.
+
+class Intake:
+    """Every offset of a share that a position lacks, once, in order, up to a head that moves on.
+
+    Offsets that are asked for once more come before all others. One item at most is read ahead of what is taken. Not
+    thread-safe.
 
     Args:
-        source: where the rows are.
+        source: where the rows are, of all shares.
+        share: whose are to be read.
         start: offsets that are finished already.
         clock: for the polls of the head.
         poll_interval_s: least time between two looks at the head.
@@ -27,9 +36,16 @@ class Intake:
     """
 
     def __init__(
-        self, source: Source, start: Position, clock: Clock, poll_interval_s: float, patience: StorePatience
+        self,
+        source: Source,
+        share: Share,
+        start: Position,
+        clock: Clock,
+        poll_interval_s: float,
+        patience: StorePatience,
     ) -> None:
-        self._source = source
+        self._whole = source
+        self._source = share_of(source, share)
         self._start = start
         self._clock = clock
         self._poll_interval_s = poll_interval_s
@@ -39,7 +55,10 @@ class Intake:
         self._next_offset = 0
         self._items: Iterator[RawVideo | SkippedRange] | None = None
         self._removed: Iterator[RawVideo] = iter(())
+        self._again = Position()
+        self._again_items: Iterator[RawVideo | SkippedRange] | None = None
         self._held: RawVideo | SkippedRange | None = None
+        self._is_held_again = False
         self.last_error: str | None = None
 
     @property
@@ -55,7 +74,7 @@ class Intake:
     @property
     def is_at_head(self) -> bool:
         """Whether everything below the last known head has been taken."""
-        return self._head is not None and self._held is None and not self._gaps()
+        return self._head is not None and self._held is None and self._again == Position() and not self._gaps()
 
     @property
     def held(self) -> RawVideo | SkippedRange | None:
@@ -80,9 +99,12 @@ class Intake:
         """
         if self._held is None and self._clock.monotonic_s() >= self._patience.next_try_s:
             try:
-                self._held = self._pull()
+                self._held = self._pull_again()
+                self._is_held_again = self._held is not None
+                if self._held is None:
+                    self._held = self._pull()
             except StoreUnavailableError as error:
-                self._items = None
+                self._items = self._again_items = None
                 self.last_error = str(error)
                 if not self._patience.failed(self._clock.monotonic_s()):
                     raise
@@ -95,11 +117,18 @@ class Intake:
         """Take the item that :meth:`peek` returned."""
         if self._held is None:
             raise ValueError("take() without an item from peek()")
-        held = self._held
+        held = offsets_of(self._held)
         self._held = None
-        end = held.range.end if isinstance(held, SkippedRange) else held.row_id + 1
+        if self._is_held_again:
+            self._again = self._again.without([held])
+            return
         # A row that is gone is told at an offset that was taken long ago.
-        self._next_offset = max(self._next_offset, end)
+        self._next_offset = max(self._next_offset, held.end)
+
+    def again(self, offsets: Sequence[OffsetRange]) -> None:
+        """Read ``offsets`` once more, which are finished or were taken long ago."""
+        self._again = self._again.union(offsets)
+        self._again_items = None
 
     def _gaps(self) -> list[OffsetRange]:
         """Return the ranges below the head that are neither finished at the start nor taken."""
@@ -107,6 +136,19 @@ class Intake:
             return []
         taken = self._start.with_range(OffsetRange(0, self._next_offset)) if self._next_offset else self._start
         return list(taken.missing(self._head.next_offset))
+
+    def _pull_again(self) -> RawVideo | SkippedRange | None:
+        if self._again_items is None:
+            if self._again == Position():
+                return None
+            # Of the whole source: a share leaves out what was finished before the shards changed.
+            self._again_items = self._whole.read(self._again.ranges())
+            # One read at a time: the other begins anew where it was.
+            self._items = None
+        item = next(self._again_items, None)
+        if item is None:
+            self._again, self._again_items = Position(), None
+        return item
 
     def _pull(self) -> RawVideo | SkippedRange | None:
         for _ in range(2):

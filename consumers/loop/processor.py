@@ -8,33 +8,39 @@ an event.
 from __future__ import annotations
 
 import queue
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import replace
 
 from consumers.clock import Clock
-from consumers.errors import BadReferenceError, BreakerOpenError, PoolLostError
+from consumers.errors import BreakerOpenError, PoolLostError
 from consumers.loop.breaker import Breaker
 from consumers.loop.committer import Committer
 from consumers.loop.config import ProcessorConfig
-from consumers.loop.in_flight import EndedCall, InFlight, source_bytes
-from consumers.loop.intake import Intake
-from consumers.loop.reports import Counts, EndReason, Phase, ProcessorStatus, RunReport, SilentObserver
+from consumers.loop.in_flight import EndedCall, InFlight, source_bytes, without_worker
+from consumers.loop.intake import Intake, offsets_of
+from consumers.loop.replays import ReplayAnswer, Replays
+from consumers.loop.reports import (
+    Counts,
+    EndReason,
+    Phase,
+    ProcessorStatus,
+    RunReport,
+    SilentObserver,
+    StatusBoard,
+)
 from consumers.loop.retry import StorePatience
-from consumers.members.sharding import share_of
 from consumers.ports import Observer, Sink, Source, WorkerPool
 from schemas.records import (
     ProcessedVideo,
     RawVideo,
-    RowKind,
     SkippedRange,
     VideoOutcome,
-    VideoStatus,
 )
+from schemas.shards import WHOLE, owned_part
 
 # A queue's timeout is limited by the platform; the loop just goes round once more.
 _LONGEST_WAIT_S = 3600.0
-_UNPROCESSED = (RowKind.DELETE, RowKind.MOVE)
 
 
 class Processor:
@@ -73,6 +79,7 @@ class Processor:
         self._pause_requested = False
         self._drain_timeout_s = self._config.drain_timeout_s
         self._drain_until_s: float | None = None
+        self._is_ending = False
         self._breaker = Breaker(self._config.breaker, self._config.retry.jitter)
         self._in_flight = InFlight(
             pool,
@@ -84,9 +91,9 @@ class Processor:
             on_ended=self._events.put,
         )
         self._committer = Committer(sink, clock, self._config.commit, self._patience())
+        self._replays = Replays(source, self._committer, self._in_flight)
         self._counts = Counts()
-        self._status = ProcessorStatus(Phase.STARTING)
-        self._status_changed = threading.Condition()
+        self._board = StatusBoard()
 
     # Callable from any thread and from signal handlers.
 
@@ -111,21 +118,30 @@ class Processor:
         self._pause_requested = False
         self.wake()
 
+    def replay(self, row_ids: Collection[int]) -> Future[ReplayAnswer]:
+        """Ask for finished rows that failed to be processed once more, beside everything else. Returns at once.
+
+        The answer comes when the tables hold the request; it is an error where the run ends before, or the store does
+        not answer. Not for signal handlers.
+        """
+        answer = self._replays.ask(row_ids)
+        self.wake()
+        return answer
+
     def wake(self) -> None:
         """Make the loop look again at everything it waits for."""
         self._events.put(None)
 
     def snapshot(self) -> ProcessorStatus:
         """Return the loop's latest status; costs nothing."""
-        return self._status
+        return self._board.status
 
     def wait_until(self, predicate: Callable[[ProcessorStatus], bool], timeout_s: float) -> bool:
         """Block another thread until the status satisfies ``predicate``; return False after ``timeout_s`` seconds.
 
         Not for signal handlers.
         """
-        with self._status_changed:
-            return self._status_changed.wait_for(lambda: predicate(self._status), timeout_s)
+        return self._board.wait_until(predicate, timeout_s)
 
     def run(self, until_caught_up: bool = False) -> RunReport:
         """Consume until a stop is requested or, if asked, until everything below the head is committed.
@@ -138,6 +154,13 @@ class Processor:
             PoolLostError: the workers are gone as a whole. What was finished is committed, the rest is left to the next
                 run with another pool, and held against no video.
         """
+        self._is_ending = until_caught_up
+        try:
+            return self._run()
+        finally:
+            self._replays.close()
+
+    def _run(self) -> RunReport:
         started_s = self._clock.monotonic_s()
         while not self._committer.open():
             if self._stop_requested:
@@ -145,15 +168,24 @@ class Processor:
             self._collect((self._committer.wake_at_s() or 0.0) - self._clock.monotonic_s())
         if self._committer.source_table is not None:
             self._source.resume(self._committer.source_table, self._committer.mark)
-        source = share_of(self._source, self._committer.share)
-        intake = Intake(source, self._committer.position, self._clock, self._config.poll_interval_s, self._patience())
+        self._replays.open_rows.update(owned_part(WHOLE, self._committer.replays.ranges()))
+        intake = Intake(
+            self._source,
+            self._committer.share,
+            self._committer.position,
+            self._clock,
+            self._config.poll_interval_s,
+            self._patience(),
+        )
         while True:
+            if not self._committer.is_pending and self._phase() is not Phase.DRAINING:
+                self._replays.begin()
             self._in_flight.submit_due()
             self._admit(intake)
             self._committer.mark = intake.mark or self._committer.mark
             self._in_flight.probe()
             self._commit_if_due(intake)
-            reason = self._end_reason(intake, until_caught_up)
+            reason = self._end_reason(intake)
             self._publish_status(intake)
             if reason is not None:
                 return self._report(reason, intake.head_offset, started_s)
@@ -181,7 +213,7 @@ class Processor:
             return Phase.PAUSED if self._is_done() else Phase.PAUSING
         return Phase.RUNNING
 
-    def _end_reason(self, intake: Intake, until_caught_up: bool) -> EndReason | None:
+    def _end_reason(self, intake: Intake) -> EndReason | None:
         phase = self._phase()
         if phase is Phase.DRAINING:
             now_s = self._clock.monotonic_s()
@@ -192,17 +224,22 @@ class Processor:
             if now_s >= self._drain_until_s:
                 self._commit_all()
                 return EndReason.DRAIN_INCOMPLETE if self._in_flight else EndReason.STOPPED
-        elif until_caught_up and self._is_held_for_long():
+        elif self._is_ending and self._is_held_for_long():
             self._commit_all()
             raise BreakerOpenError(
                 f"the breaker is open: {self._breaker.reason}; {len(self._in_flight)} videos are left to the next run"
             )
-        elif until_caught_up and phase is Phase.RUNNING and self._is_done() and intake.is_at_head:
+        elif self._is_caught_up(intake):
             # The head may have moved since it was read: look again before believing it.
             intake.poll_now()
             if intake.peek() is None and intake.is_at_head and intake.last_error is None:
                 return EndReason.CAUGHT_UP
         return None
+
+    def _is_caught_up(self, intake: Intake) -> bool:
+        """Whether the run is to end now, as far as is known."""
+        is_ending = self._is_ending and self._phase() is Phase.RUNNING
+        return is_ending and self._is_done() and intake.is_at_head and not self._replays.is_asked
 
     def _is_held_for_long(self) -> bool:
         opened_at_s = self._breaker.opened_at_s
@@ -219,36 +256,28 @@ class Processor:
             intake.take()
             if isinstance(item, SkippedRange):
                 self._counts.num_skipped_offsets += 0 if item.is_expected else len(item.range)
-                self._committer.skip(item.range)
+                self._committer.skip(item)
+                self._replays.finished(item.range)
                 continue
             self._counts.num_admitted += 1
             self._observer.admitted(item)
-            if item.row_kind is RowKind.DELETE:
-                self._finish(item, VideoOutcome(is_takedown=True), num_attempts=0)
-                continue
-            if item.row_kind is RowKind.MOVE:
-                self._finish(item, VideoOutcome(is_move=True), num_attempts=0)
-                continue
-            if item.blob is None:
-                failure = BadReferenceError(item.defect).to_failure()
-                self._finish(item, VideoOutcome(failure=failure), num_attempts=0)
-                continue
-            self._in_flight.add(item)
+            outcome = without_worker(item)
+            if outcome is None:
+                self._in_flight.add(item)
+            else:
+                self._finish(item, outcome, num_attempts=0)
 
     def _may_read(self) -> bool:
         # While a batch cannot be committed, finished clips would pile up.
         if self._phase() is not Phase.RUNNING or self._committer.is_pending or not self._in_flight.takes_fresh:
             return False
-        return len(self._in_flight) < self._max_in_flight()
-
-    def _max_in_flight(self) -> int:
-        return self._config.max_in_flight_videos or self._pool.capacity
+        return len(self._in_flight) < (self._config.max_in_flight_videos or self._pool.capacity)
 
     def _held_bytes(self) -> int:
         return self._in_flight.num_bytes + self._committer.num_bytes
 
     def _fits(self, item: RawVideo | SkippedRange) -> bool:
-        if isinstance(item, SkippedRange) or item.blob is None or item.row_kind in _UNPROCESSED:
+        if isinstance(item, SkippedRange) or without_worker(item) is not None:
             return True
         held_bytes = self._held_bytes()
         is_alone = not self._in_flight and held_bytes == 0
@@ -277,17 +306,9 @@ class Processor:
 
     def _finish(self, video: RawVideo, outcome: VideoOutcome, num_attempts: int) -> None:
         processed = ProcessedVideo(video, outcome, num_attempts, self._clock.now())
-        if outcome.status is VideoStatus.CURATED:
-            self._counts.num_curated += 1
-        elif outcome.status is VideoStatus.REJECTED:
-            self._counts.num_rejected += 1
-        elif outcome.status is VideoStatus.RETIRED:
-            self._counts.num_retired += 1
-        elif outcome.status is VideoStatus.MOVED:
-            self._counts.num_moved += 1
-        else:
-            self._counts.num_failed += 1
+        self._counts.finished(outcome.status)
         self._committer.add(processed)
+        self._replays.finished(offsets_of(video))
         self._observer.finished(processed)
 
     # Committing.
@@ -296,13 +317,19 @@ class Processor:
         while self._committer.is_pending or self._is_commit_due(intake):
             if not self._commit():
                 return
+            intake.again(self._replays.unread())
 
     def _is_commit_due(self, intake: Intake) -> bool:
         if self._committer.is_empty:
             return False
-        is_running = self._phase() is Phase.RUNNING
-        is_idle = not self._in_flight and (not is_running or intake.is_at_head)
-        return is_idle or self._committer.is_due or (is_running and self._is_held_up_by_clips(intake))
+        is_running, is_idle = self._phase() is Phase.RUNNING, self._is_idle(intake)
+        if (is_idle and (self._is_ending or not is_running)) or self._replays.is_urgent:
+            return True
+        return self._committer.is_early_due(is_idle=is_idle) or (is_running and self._is_held_up_by_clips(intake))
+
+    def _is_idle(self, intake: Intake) -> bool:
+        """Whether nothing is to be done just now."""
+        return not self._in_flight and (intake.is_at_head or self._phase() is not Phase.RUNNING)
 
     def _is_held_up_by_clips(self, intake: Intake) -> bool:
         """Whether the next video does not fit and committing the finished clips is the way to make room for it."""
@@ -319,6 +346,7 @@ class Processor:
         if committed is None:
             return False
         batch, receipt = committed
+        self._replays.committed()
         self._counts.num_commits += 1
         self._counts.num_videos_committed += len(batch.videos)
         self._counts.num_clips_committed += receipt.num_clips
@@ -333,7 +361,7 @@ class Processor:
         times_s = [] if retry_at_s is None else [retry_at_s]
         if self._drain_until_s is not None:
             times_s.append(self._drain_until_s)
-        commit_at_s = self._committer.wake_at_s()
+        commit_at_s = self._committer.wake_at_s(is_idle=self._is_idle(intake))
         if commit_at_s is not None:
             times_s.append(commit_at_s)
         # An item that does not fit waits for an event, not for a time.
@@ -347,6 +375,7 @@ class Processor:
             counts=replace(self._counts),
             num_in_flight=len(self._in_flight),
             in_flight_bytes=self._held_bytes(),
+            num_replays=len(self._replays.open_rows),
             num_uncommitted=self._committer.num_videos,
             sequence=self._committer.sequence,
             position=self._committer.position,
@@ -355,15 +384,10 @@ class Processor:
             breaker=self._breaker.state,
             breaker_reason=self._breaker.reason,
         )
-        self._set_status(status)
-
-    def _set_status(self, status: ProcessorStatus) -> None:
-        with self._status_changed:
-            self._status = status
-            self._status_changed.notify_all()
+        self._board.publish(status)
 
     def _report(self, reason: EndReason, head_offset: int | None, started_s: float) -> RunReport:
-        self._set_status(replace(self._status, phase=Phase.STOPPED))
+        self._board.publish(replace(self._board.status, phase=Phase.STOPPED))
         position = self._committer.position
         return RunReport(
             reason=reason,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from consumers.ports import BreakerState, CommitBatch, CommitReceipt
 from schemas.positions import Position
-from schemas.records import ProcessedVideo, RawVideo
+from schemas.records import ProcessedVideo, RawVideo, VideoStatus
 
 
 class Phase(StrEnum):
@@ -54,6 +56,20 @@ class Counts:
     num_clips_committed: int = 0
     num_commits: int = 0
 
+    def finished(self, status: VideoStatus) -> None:
+        """Count a video with its final outcome."""
+        match status:
+            case VideoStatus.CURATED:
+                self.num_curated += 1
+            case VideoStatus.REJECTED:
+                self.num_rejected += 1
+            case VideoStatus.FAILED:
+                self.num_failed += 1
+            case VideoStatus.RETIRED:
+                self.num_retired += 1
+            case VideoStatus.MOVED:
+                self.num_moved += 1
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessorStatus:
@@ -65,6 +81,7 @@ class ProcessorStatus:
         num_in_flight: videos admitted and not finished, those waiting for a retry included.
         in_flight_bytes: their sizes, plus the clips of finished, uncommitted videos.
         num_uncommitted: videos finished and not committed.
+        num_replays: rows that a person asked for once more, and that are not finished since.
         sequence: number of the last commit.
         position: what is committed.
         head_offset: the end of the source when it was last read; None before that.
@@ -78,6 +95,7 @@ class ProcessorStatus:
     num_in_flight: int = 0
     in_flight_bytes: int = 0
     num_uncommitted: int = 0
+    num_replays: int = 0
     sequence: int = 0
     position: Position = field(default_factory=Position)
     head_offset: int | None = None
@@ -89,6 +107,25 @@ class ProcessorStatus:
     def lag(self) -> int | None:
         """Offsets below the last seen head that are not committed; None before the head is known."""
         return None if self.head_offset is None else self.position.num_missing(self.head_offset)
+
+
+class StatusBoard:
+    """Where the loop puts its status for other threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.status = ProcessorStatus(Phase.STARTING)
+
+    def publish(self, status: ProcessorStatus) -> None:
+        """Put up ``status``."""
+        with self._changed:
+            self.status = status
+            self._changed.notify_all()
+
+    def wait_until(self, predicate: Callable[[ProcessorStatus], bool], timeout_s: float) -> bool:
+        """Block until the status satisfies ``predicate``; return False after ``timeout_s`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: predicate(self.status), timeout_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -279,6 +279,13 @@ MAINTENANCE_DELETED_BYTES = Metric(
     unit="bytes",
     exploration_only=True,
 )
+TAKEDOWNS_OVERDUE = Metric(
+    "sluice_takedowns_overdue",
+    "gauge",
+    "Takedowns whose bytes are still on the store past their deadline, as of the last round of maintenance here.",
+    "Commits",
+    unit="takedowns",
+)
 COMMIT_SEQUENCE = Metric(
     "sluice_commit_sequence",
     "gauge",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.scan import stream
-from consumers.paimon.snapshots import read_snapshot
+from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from consumers.paimon.tables import check_table
 from schemas.control import AuditEntry, Desired
 from schemas.tables import CONTROL
@@ -22,6 +23,8 @@ from schemas.tables import CONTROL
 _DESIRED = "desired"
 _AUDIT = "audit"
 _PROPERTY = "sluice.control"
+# How far back the trail is read, step by step, until there are enough entries; the last step reads the rest.
+_WINDOWS = (timedelta(days=1), timedelta(days=32), None)
 _COLUMNS = ("kind", "key", "value", "actor", "reason", "at")
 
 
@@ -112,13 +115,23 @@ class PaimonControlStore:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        with self._lock:
-            entries = [
-                AuditEntry.from_json(row["key"], row["value"], row["actor"], row["reason"], _utc(row["at"]))
-                for row in self._rows(_AUDIT)
-            ]
-        entries.sort(key=lambda entry: entry.entry_id, reverse=True)
-        return [entry for entry in entries if consumer is None or entry.consumer == consumer][:limit]
+        found: list[AuditEntry] = []
+        with self._lock, store_errors(f"table {self._name}"):
+            latest = self._table.snapshot_manager().get_latest_snapshot()
+            end = None
+            for window in _WINDOWS if latest is not None else ():
+                # Ids begin with their time.
+                start = None if window is None else f"{snapshot_time(latest) - window:%Y%m%dT%H%M%S}"
+                entries = [
+                    AuditEntry.from_json(row["key"], row["value"], row["actor"], row["reason"], _utc(row["at"]))
+                    for row in self._rows(_AUDIT, latest, start, end)
+                ]
+                entries.sort(key=lambda entry: entry.entry_id, reverse=True)
+                found += [entry for entry in entries if consumer is None or entry.consumer == consumer]
+                if len(found) >= limit:
+                    break
+                end = start
+        return found[:limit]
 
     def close(self) -> None:
         """Release resources."""
@@ -127,17 +140,27 @@ class PaimonControlStore:
     def _refresh(self) -> None:
         version = self.version()
         if version != self._read_at:
-            self._desired = {
-                row["key"]: Desired.from_json(row["value"], row["actor"], row["reason"], _utc(row["at"]))
-                for row in self._rows(_DESIRED)
-            }
+            with store_errors(f"table {self._name}"):
+                latest = self._table.snapshot_manager().get_latest_snapshot()
+                self._desired = {
+                    row["key"]: Desired.from_json(row["value"], row["actor"], row["reason"], _utc(row["at"]))
+                    for row in self._rows(_DESIRED, latest, None, None)
+                }
             self._read_at = version
 
-    def _rows(self, kind: str) -> list[dict[str, Any]]:
-        with store_errors(f"table {self._name}"):
-            latest = self._table.snapshot_manager().get_latest_snapshot()
-            batches = stream(self._table, _COLUMNS, latest, lambda builder: builder.equal("kind", kind))
-            return [row for batch in batches for row in batch.to_pylist()]
+    def _rows(self, kind: str, latest: Any | None, start: str | None, end: str | None) -> Iterator[dict[str, Any]]:
+        """Yield the rows of ``kind`` with a key from ``start`` on and before ``end``; None does not restrict."""
+
+        def wanted(builder: Any) -> Any:
+            restrictions = [builder.equal("kind", kind)]
+            if start is not None:
+                restrictions.append(builder.greater_or_equal("key", start))
+            if end is not None:
+                restrictions.append(builder.less_than("key", end))
+            return restrictions[0] if len(restrictions) == 1 else builder.and_predicates(restrictions)
+
+        for batch in stream(self._table, _COLUMNS, latest, wanted):
+            yield from batch.to_pylist()
 
 
 def _no_check(manager: Any, latest: Any | None) -> None:

@@ -20,6 +20,8 @@ SEQUENCE_NUMBER = "_SEQUENCE_NUMBER"
 
 # How often a large file may be decoded on the way through it.
 _READS_PER_FILE = 16
+# Files that others write anew have new names each time.
+_MOST_BOUNDS = 10_000
 
 
 def stream(
@@ -167,6 +169,8 @@ class RangeReader:
                 )
             least, greatest = pc.min_max(ids).values()
             known = OffsetRange(least.as_py(), greatest.as_py() + 1) if len(ids) else OffsetRange(0, 1)
+            if len(self._bounds) >= _MOST_BOUNDS:
+                self._bounds.clear()
             self._bounds[file.file_name] = known
         return known
 

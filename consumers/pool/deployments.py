@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from consumers import heap
 from consumers.clock import SystemClock
 from consumers.pool.board import BoardLink, Teller
 from consumers.pool.call_log import captured
@@ -49,6 +50,7 @@ class VideoCurator:
         self._clock = SystemClock()
         self._held: VideoProgress | None = None
         self._teller = None if board is None else Teller(self._state, BoardLink(board))
+        heap.keep_small()
         explain_crashes()
         limit_memory(memory_bytes)
 
@@ -69,6 +71,8 @@ class VideoCurator:
                 return process_guarded(self._processor, task, progress)
             finally:
                 self._held = None
+                # Frames of some MB each, freed on one thread, are of no use to the next video on another.
+                heap.give_back()
                 unlimit_cpu()
                 faulthandler.cancel_dump_traceback_later()
 

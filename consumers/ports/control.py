@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
@@ -88,7 +88,10 @@ class ControlStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CommitMark:
-    """One commit of a consumer, as its curated snapshot tells it."""
+    """One commit of a consumer, as its curated snapshot tells it.
+
+    ``replays`` are rows that ``position`` lacks because a person wants to see them processed once more.
+    """
 
     position: Position
     sequence: int
@@ -96,6 +99,12 @@ class CommitMark:
     committed_at: datetime
     snapshot_id: int
     share: Share = EVERYTHING
+    replays: Position = field(default_factory=Position)
+
+    @property
+    def reached(self) -> Position:
+        """What has been finished at least once: what is replayed is no backlog."""
+        return self.position.union(self.replays.ranges()) if self.replays != Position() else self.position
 
 
 @dataclass(frozen=True, slots=True)

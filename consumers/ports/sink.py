@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
 from schemas.positions import Position
@@ -24,6 +24,7 @@ class Recovered:
         share: which offsets are this shard's to do.
         source_table: the source's name in this consumer's rows; None where it has the table's own.
         mark: what is remembered of the source.
+        replays: rows that ``position`` lacks because a person wants to see them processed once more.
     """
 
     position: Position
@@ -33,6 +34,7 @@ class Recovered:
     share: Share = EVERYTHING
     source_table: str | None = None
     mark: SourceMark | None = None
+    replays: Position = field(default_factory=Position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +42,16 @@ class CommitBatch:
     """Outcomes to be committed, with the position that holds once they are. May hold no outcome at all.
 
     ``mark`` is what the source was when these offsets were read; None keeps what was known.
+
+    ``replays`` are finished rows that are to be processed once more, whatever came out: ``position`` lacks them, and
+    each gets a further ledger row when its outcome is committed. They are among those that :meth:`Sink.replayable`
+    returned since the commit before.
     """
 
     videos: tuple[ProcessedVideo, ...]
     position: Position
     mark: SourceMark | None = None
+    replays: Position = field(default_factory=Position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,14 @@ class Sink(Protocol):
 
         Raises:
             FencedError: a newer incarnation exists; nothing more may be written.
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` may be processed once more: this shard's, finished, and failed in the latest run.
+
+        Raises:
             StoreUnavailableError: the store did not answer.
         """
         ...

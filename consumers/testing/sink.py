@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -39,13 +39,16 @@ class FakeTables:
 
     Attributes:
         ledger: row ids, one for each ledger row, in order of commit.
-        failures: failure class by row id, for rows that failed.
+        failures: failure class by row id, for rows whose latest run failed.
+        replays: rows that are asked for once more, and not yet processed again.
         clips: clip ids, one for each curated row, in order of commit.
     """
 
     ledger: list[int] = field(default_factory=list)
     failures: dict[int, Failure] = field(default_factory=dict)
     clips: list[str] = field(default_factory=list)
+    replays: Position = field(default_factory=Position)
+    num_replayed: Counter[int | str] = field(default_factory=Counter)
     position: Position = field(default_factory=Position)
     ledgered: Position = field(default_factory=Position)
     sequence: int = 0
@@ -56,6 +59,8 @@ class FakeTables:
         """Return every ledger row and clip that stands more than once."""
         counts: Counter[int | str] = Counter(self.ledger)
         counts.update(self.clips)
+        # A further run, for which a person has asked, is none.
+        counts.subtract(self.num_replayed)
         return [key for key, count in counts.items() if count > 1]
 
 
@@ -87,9 +92,21 @@ class FakeSink:
         with tables.lock:
             tables.epoch += 1
             self._epoch = tables.epoch
+            # What a crash left asked for in the ledger alone.
+            tables.position = tables.position.without(tables.replays.ranges())
             return Recovered(
-                tables.position, tables.ledgered.union(tables.position.ranges()), tables.sequence, self._epoch
+                tables.position,
+                tables.ledgered.union(tables.position.ranges()),
+                tables.sequence,
+                self._epoch,
+                replays=tables.replays,
             )
+
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return those that failed and are finished."""
+        tables = self._tables
+        with tables.lock:
+            return frozenset(row for row in row_ids if row in tables.failures and tables.position.covers(row))
 
     def commit(self, batch: CommitBatch) -> CommitReceipt:
         """Write ledger rows, then clips and position; each table only what its own position lacks.
@@ -105,12 +122,19 @@ class FakeSink:
                 raise FencedError
             if fault is SinkFault.BEFORE:
                 raise StoreUnavailableError("the fake sink does not answer")
-            new_rows = [done for done in batch.videos if not tables.ledgered.covers(done.video.row_id)]
+            new_rows = [
+                done
+                for done in batch.videos
+                if not tables.ledgered.covers(done.video.row_id) or tables.replays.covers(done.video.row_id)
+            ]
             tables.ledger.extend(done.video.row_id for done in new_rows)
             for done in new_rows:
+                tables.num_replayed[done.video.row_id] += tables.replays.covers(done.video.row_id)
+                tables.failures.pop(done.video.row_id, None)
                 if done.outcome.failure is not None:
                     tables.failures[done.video.row_id] = done.outcome.failure
             tables.ledgered = tables.ledgered.union(batch.position.ranges())
+            tables.replays = tables.replays.union(batch.replays.ranges()).without(batch.position.ranges())
             if fault is SinkFault.BETWEEN:
                 raise StoreUnavailableError("the fake sink went away between its tables")
             if fault is SinkFault.CRASH_BETWEEN:
@@ -122,9 +146,9 @@ class FakeSink:
                 for clip in done.outcome.clips
                 if clip.kept
             ]
-            if not tables.position.includes(batch.position):
+            if tables.position != batch.position:
                 tables.clips.extend(clips)
-                tables.position = tables.position.union(batch.position.ranges())
+                tables.position = batch.position
                 tables.sequence += 1
             self.batches.append(batch)
             if fault is SinkFault.ANSWER_LOST:

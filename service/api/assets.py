@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from schemas.object_names import object_name, readable
 from service.api import wording
 
 _LONGEST_TEXT = 2000
@@ -71,6 +72,8 @@ def _environment() -> Environment:
             "rate": wording.rate,
             "label": wording.label,
             "with_code": wording.with_code,
+            "object_name": object_name,
+            "readable": readable,
             "utc": lambda at: f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
         }
     )

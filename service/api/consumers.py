@@ -24,7 +24,8 @@ from service.api import security, show
 from service.api.authenticator import Principal
 from service.api.problems import declared, wrong_state
 from service.api.services import ConsumerDep, ServicesDep
-from service.host.operations import Operator, WrongStateError
+from service.host.operations import Operator
+from service.host.refusals import WrongStateError
 
 router = APIRouter(prefix="/api/v1", tags=["consumers"], responses=declared(401, 403, 404, 429, 503))
 

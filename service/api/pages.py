@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -14,10 +15,11 @@ from fastapi.routing import APIRoute
 from consumers.errors import SluiceError
 from schemas.api_types import ConsumerId, RowId
 from schemas.profile import Profile
-from service.api import charts, consumers, positions, security, show, videos
+from service.api import charts, consumers, positions, security, show, videos, wording
 from service.api.assets import assets, render
 from service.api.authenticator import Principal
 from service.api.clip_facts import clip_facts
+from service.api.clip_form import BOUNDS, DAYS, read_form
 from service.api.problems import ApiError
 from service.api.security import authenticated, origin_of
 from service.api.services import ConsumerDep, Services, ServicesDep, get_services, named_consumer, services_of
@@ -25,6 +27,7 @@ from service.api.sessions import SESSION_S
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host.hosting import HostedConsumer
+from service.host.upkeep import said
 from service.library import ClipQuery
 
 _CLIPS_A_PAGE = 24
@@ -77,6 +80,7 @@ async def _viewer(request: Request, services: Annotated[Services, Depends(get_se
 
 Viewer = Annotated[Principal, Depends(_viewer)]
 Cursor = Annotated[RowId | None, Query()]
+FieldText = Annotated[str, Query(max_length=20)]
 
 
 def make_router(profile: Profile) -> APIRouter:
@@ -112,27 +116,35 @@ def make_router(profile: Profile) -> APIRouter:
         who: Viewer,
         before: Cursor = None,
         text: Annotated[str, Query(max_length=200)] = "",
-        min_motion: Annotated[str, Query(max_length=20)] = "",
-        min_quality: Annotated[str, Query(max_length=20)] = "",
-        min_aesthetic: Annotated[str, Query(max_length=20)] = "",
+        since: FieldText = "",
+        until: FieldText = "",
+        min_motion: FieldText = "",
+        min_quality: FieldText = "",
+        min_aesthetic: FieldText = "",
+        max_nsfw: FieldText = "",
     ) -> Response:
-        wanted = {"min_motion": min_motion, "min_quality": min_quality, "min_aesthetic": min_aesthetic}
-        query = ClipQuery(
-            before=before,
-            text=text.strip() or None,
-            min_motion=_number(min_motion),
-            min_quality=_number(min_quality),
-            min_aesthetic=_number(min_aesthetic),
+        form = read_form(
+            {
+                "text": text,
+                "since": since,
+                "until": until,
+                "min_motion": min_motion,
+                "min_quality": min_quality,
+                "min_aesthetic": min_aesthetic,
+                "max_nsfw": max_nsfw,
+            },
+            before,
         )
-        found = services.library.clips(query, _CLIPS_A_PAGE)
+        found = services.library.clips(form.query, _CLIPS_A_PAGE)
         return _page(
             request,
             who,
             "clips.html",
             "clips",
             clips=[clip_facts(record, profile) for record in found.records],
-            filters={"text": text} | wanted,
-            is_filtered=any(value.strip() for value in (text, *wanted.values())),
+            form=form,
+            bounds=BOUNDS,
+            days=DAYS,
             next_url=None
             if found.next_before is None
             else str(request.url.include_query_params(before=found.next_before)),
@@ -144,18 +156,34 @@ def make_router(profile: Profile) -> APIRouter:
         request: Request,
         services: ServicesDep,
         who: Viewer,
-        row: Annotated[str, Query(max_length=30)] = "",
+        row: Annotated[str, Query(max_length=200)] = "",
         before: Cursor = None,
         consumer: ConsumerId | None = None,
-        status: Annotated[str, Query(pattern="^(failed|rejected)$")] = "failed",
+        status: Annotated[str, Query(pattern="^(all|failed|rejected)$")] = "failed",
+        text: Annotated[str, Query(max_length=200)] = "",
+        error_class: Annotated[str | None, Query(max_length=64)] = None,
     ) -> Response:
         if row.strip():
-            return RedirectResponse(f"/videos/{_row_id(row)}", 303)
+            if row.strip().removeprefix("#").isdecimal():
+                return RedirectResponse(f"/videos/{_row_id(row)}", 303)
+            return RedirectResponse(f"/videos?{urlencode({'status': 'all', 'text': row.strip()})}", 303)
         names = list(services.host.consumers)
         chosen = named_consumer(consumer or names[0], services)
         if status == "failed":
             page: Any = positions.get_dead_letters(
-                chosen, services, who, stage=None, error_class=None, before=before, limit=_VIDEOS_A_PAGE
+                chosen, services, who, stage=None, error_class=error_class, before=before, limit=_VIDEOS_A_PAGE
+            )
+        elif status == "all":
+            page = videos.list_videos(
+                services,
+                who,
+                consumer=chosen.consumer_id,
+                status=None,
+                uri=None,
+                video_id=None,
+                text=text.strip() or None,
+                before=before,
+                limit=_VIDEOS_A_PAGE,
             )
         else:
             page = positions.get_rejected(chosen, services, who, before=before, limit=_VIDEOS_A_PAGE)
@@ -165,6 +193,9 @@ def make_router(profile: Profile) -> APIRouter:
             "videos.html",
             "videos",
             status=status,
+            text=text.strip() if status == "all" else "",
+            error_class=error_class if status == "failed" else None,
+            classes=Counter(item.error_class for item in page.items).most_common() if status == "failed" else (),
             consumer=chosen.consumer_id,
             consumers=names,
             items=page.items,
@@ -193,7 +224,10 @@ def make_router(profile: Profile) -> APIRouter:
             consumer.consumer_id: consumers.get_commits(consumer, services, who, limit=20)
             for consumer in services.host.consumers.values()
         }
-        return _page(request, who, "log.html", "log", trails=trails, commits=commits)
+        rounds = [] if services.upkeep is None else services.upkeep.rounds
+        upkeep = [(each.at, [(report.table, said(report, wording.size)) for report in each.reports]) for each in rounds]
+        is_kept = services.upkeep is not None
+        return _page(request, who, "log.html", "log", trails=trails, commits=commits, upkeep=upkeep, is_kept=is_kept)
 
     _add_session(router)
     return router
@@ -288,15 +322,6 @@ def _own_path(target: str) -> str:
     parts = urlsplit(target)
     is_own = not parts.scheme and not parts.netloc and target.startswith("/") and target[1:2] not in ("/", "\\")
     return target if is_own and target.isprintable() else "/"
-
-
-def _number(text: str) -> float | None:
-    """Return the bound that was typed in; what is no number does not restrict."""
-    try:
-        value = float(text.replace(",", "."))
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
 
 
 def _row_id(text: str) -> int:

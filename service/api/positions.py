@@ -26,7 +26,8 @@ from schemas.api_types import RowId
 from service.api import security, show
 from service.api.problems import ApiError, declared, does_not_fit, wrong_state
 from service.api.services import ConsumerDep, ServicesDep
-from service.host.operations import Operator, StalePlanError, WrongStateError
+from service.host.operations import Operator
+from service.host.refusals import StalePlanError, WrongStateError
 
 router = APIRouter(prefix="/api/v1", tags=["positions"], responses=declared(401, 403, 404, 429, 503))
 
@@ -129,7 +130,7 @@ def get_rejected(
 
 @router.post("/consumers/{consumer_id}/dead-letters/replay", status_code=202, responses=declared(409))
 def replay(consumer: ConsumerDep, services: ServicesDep, who: security.Operator, body: ReplayIn) -> ReplayOut:
-    """Process dead letters again. The consumer drains and restarts for it; a `replay` event says when."""
+    """Process dead letters again, beside all that is being processed. A `replay` event says when it is noted."""
     if body.row_ids is not None and (body.stage is not None or body.error_class is not None):
         raise does_not_fit(["body: give row_ids, or stage and error_class, not both"])
     wanted = LetterFilter(body.stage, body.error_class)
@@ -137,7 +138,7 @@ def replay(consumer: ConsumerDep, services: ServicesDep, who: security.Operator,
         done = services.operations.replay(consumer, wanted, body.row_ids, Operator(who.actor, who.origin), body.reason)
     except WrongStateError as error:
         raise wrong_state(str(error)) from error
-    return ReplayOut(num_accepted=done.num_accepted, num_of_other_shards=done.num_of_other_shards)
+    return ReplayOut.model_validate(done, from_attributes=True)
 
 
 @router.get("/consumers/{consumer_id}/audit", responses=declared(409))

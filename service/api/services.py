@@ -15,6 +15,7 @@ from service.api.problems import unknown_consumer
 from service.api.proxies import TrustedProxies
 from service.host.hosting import Host, HostedConsumer
 from service.host.operations import Operations
+from service.host.upkeep import Upkeep
 from service.library import Library
 
 
@@ -32,6 +33,7 @@ class Services:
         heartbeat_s: silence after which the event stream says that it is alive.
         secure_cookies: whether the page is reached by TLS only.
         proxies: whose word on a caller's address counts.
+        upkeep: what maintains the tables, None where another engine does.
     """
 
     host: Host
@@ -43,6 +45,7 @@ class Services:
     heartbeat_s: float = 15.0
     secure_cookies: bool = False
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    upkeep: Upkeep | None = None
 
     def library_of(self, consumer: HostedConsumer) -> Library:
         """Return what the tables say of a consumer."""

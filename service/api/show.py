@@ -158,6 +158,7 @@ def detail(host: Host, consumer: HostedConsumer) -> ConsumerDetail:
         in_flight=[InFlightOut.model_validate(video) for video in in_flight[:_MAX_IN_FLIGHT]],
         num_in_flight=len(in_flight),
         num_uncommitted=0 if status.processor is None else status.processor.num_uncommitted,
+        num_replays=0 if status.processor is None else status.processor.num_replays,
         bottleneck=None if bottleneck is None else bottleneck[0].value,
         bottleneck_share=None if bottleneck is None else bottleneck[1],
         store_error=None if status.processor is None else status.processor.store_error,

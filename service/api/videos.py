@@ -10,13 +10,15 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
 from consumers.errors import ConfigurationError, UriNotAllowedError
+from consumers.media.allow_list import file_uri
 from consumers.paimon.reading.clips import ClipBytes, ClipRecord
-from schemas.api_tables import ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, VideoStory
-from schemas.api_types import ClipId, RowId
-from schemas.records import RawVideo
+from consumers.paimon.reading.story import VideoFilter
+from schemas.api_tables import ClipLink, ClipOut, ClipPage, RegisterIn, RegisterOut, VideoOut, VideoPage, VideoStory
+from schemas.api_types import ClipId, ConsumerId, RowId
+from schemas.records import RawVideo, VideoStatus
 from service.api import security
 from service.api.problems import ApiError, declared, does_not_fit
-from service.api.services import Services, ServicesDep
+from service.api.services import Services, ServicesDep, named_consumer
 from service.host.operations import Operator
 from service.library import ClipQuery
 
@@ -53,6 +55,29 @@ def register(services: ServicesDep, who: security.Operator, body: RegisterIn) ->
                 consumer_id, "register", Operator(who.actor, who.origin), {"num_added": str(report.num_added)}
             )
     return RegisterOut(num_added=report.num_added, num_already_present=report.num_already_present)
+
+
+@router.get("/videos")
+def list_videos(
+    services: ServicesDep,
+    who: security.Reader,
+    consumer: Annotated[ConsumerId | None, Query(description="As this consumer did them; default: the first.")] = None,
+    status: Annotated[VideoStatus | None, Query(description="What became of it in its latest run.")] = None,
+    uri: Annotated[
+        str | None, Query(max_length=4096, description="Exactly this object, or a path of this host.")
+    ] = None,
+    video_id: Annotated[str | None, Query(max_length=4096, description="Exactly this id.")] = None,
+    text: Annotated[
+        str | None, Query(max_length=200, description="Part of the URI or of the id, case ignored.")
+    ] = None,
+    before: Annotated[RowId | None, Query(description="Only rows below this one: `next_before` of a page.")] = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+) -> VideoPage:
+    """Videos that have been processed, the highest row id first, by name or by what became of them."""
+    library = services.library if consumer is None else services.library_of(named_consumer(consumer, services))
+    exact = uri if uri is None or not uri.startswith("/") else file_uri(uri)
+    rows, next_before = library.videos(VideoFilter(status, exact, video_id, text or None, before), limit)
+    return VideoPage(items=[_video(row) for row in rows], next_before=next_before)
 
 
 @router.get("/videos/{row_id}")
@@ -249,3 +274,19 @@ def _partial(media: ClipBytes, wanted: str | None, tag: str) -> Response:
         )
     headers |= {"Content-Range": f"bytes {start}-{end}/{size}", "Content-Length": str(end + 1 - start)}
     return StreamingResponse(media.chunks(start, end + 1), 206, media_type="video/mp4", headers=headers)
+
+
+def _video(row: dict[str, Any]) -> VideoOut:
+    return VideoOut(
+        row_id=row["source_row_id"],
+        video_id=row["video_id"],
+        uri=row["source_uri"],
+        status=row["status"],
+        duration_s=row["duration_s"],
+        num_clips_kept=row["num_clips_kept"],
+        num_clips_rejected=row["num_clips_rejected"],
+        stage=row["failure_stage"],
+        error_class=row["failure_class"],
+        run=row["run"],
+        processed_at=row["processed_at"],
+    )

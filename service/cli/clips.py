@@ -13,9 +13,10 @@ import typer
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.reading.clips import ClipFilter, ClipReader, ClipRecord
+from schemas.object_names import object_name
 from service import wiring
 from service.cli.options import LOOK, ConfigOption
-from service.cli.output import JsonOption, counted, err, json_default, object_name, out, print_json, print_table
+from service.cli.output import JsonOption, counted, err, json_default, out, print_json, print_table
 from service.settings import load_settings
 
 INDEX_NAME = "clips.jsonl"
@@ -44,6 +45,8 @@ def _clips(
     reader = wiring.clip_reader(settings)
     wanted = ClipFilter(consumer=consumer, ingest_date=date, source_row_id=row)
     if export is not None:
+        if consumer is None:
+            _check_one_consumer(reader.clips(wanted, limit=limit))
         written = export_clips(reader, reader.clips(wanted, limit=limit), export)
         if json:
             print_json({"clips": written, "folder": str(export), "index": str(export / INDEX_NAME)})
@@ -88,6 +91,20 @@ def _cells(record: ClipRecord) -> tuple[object, ...]:
     )
 
 
+def _check_one_consumer(records: Iterable[ClipRecord]) -> None:
+    """Check, before anything is written, that no clip would be written over by one of another consumer.
+
+    Raises:
+        ConfigurationError: the clips are of several consumers, which share their ids.
+    """
+    consumers = {str(record.values["consumer"]) for record in records}
+    if len(consumers) > 1:
+        raise ConfigurationError(
+            f"the curated table holds clips of the consumers {' and '.join(sorted(consumers))}, each clip of one video "
+            "under the same id; choose one with --consumer"
+        )
+
+
 def export_clips(reader: ClipReader, records: Iterable[ClipRecord], folder: Path) -> int:
     """Write each clip's MP4 and JPEG into ``folder``, and one JSON line for each into ``clips.jsonl``.
 
@@ -97,21 +114,14 @@ def export_clips(reader: ClipReader, records: Iterable[ClipRecord], folder: Path
         The number of clips.
 
     Raises:
-        ConfigurationError: the folder cannot be written, or the clips are of several consumers, which share their ids.
+        ConfigurationError: the folder cannot be written.
     """
-    consumers: set[str] = set()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         count = 0
         partial_index = folder / f".{INDEX_NAME}.partial"
         with partial_index.open("w", encoding="utf-8") as index:
             for record in records:
-                consumers.add(record.values["consumer"])
-                if len(consumers) > 1:
-                    raise ConfigurationError(
-                        f"the curated table holds clips of the consumers {' and '.join(sorted(consumers))}, each clip "
-                        "of one video under the same id; choose one with --consumer"
-                    )
                 index.write(json_module.dumps(_export(reader, record, folder), default=json_default) + "\n")
                 count += 1
                 if err.is_terminal:

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from schemas.object_names import object_name
 from service.cli.options import LOOK, STEER
-from service.cli.output import JsonOption, counted, object_name, out, print_json, print_table
+from service.cli.output import JsonOption, counted, out, print_json, print_table
 from service.cli.remote import ConsumerOption, ReasonOption, Remote, TokenFileOption, UrlOption
 
 

@@ -14,12 +14,13 @@ import typer
 
 from consumers.errors import ConfigurationError
 from consumers.media.samples import write_samples
+from schemas.object_names import object_name
 from schemas.records import MOTION_MEAN_MAGNITUDE, TECHNICAL_QUALITY, ClipOutcome, ProcessedVideo
 from service import wiring
 from service.cli.audit import audit_document, print_audit
 from service.cli.journal import LogFormat, open_journal
 from service.cli.options import BEGIN, PoolOption
-from service.cli.output import JsonOption, counted, err, object_name, out, print_json, print_table
+from service.cli.output import JsonOption, counted, err, out, print_json, print_table
 from service.cli.progress import LineObserver
 from service.demo import DemoResult, prepare, run_demo
 

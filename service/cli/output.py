@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
-from urllib.parse import unquote
 
 import typer
 from rich.cells import cell_len
@@ -92,17 +91,6 @@ def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def object_name(uri: str) -> str:
-    """Return the last part of a URI as a person knows the file: ``file:///d/a%20b.mp4`` is ``a b.mp4``.
-
-    Only ``file:`` URIs are encoded; a key of S3 is what it is. What would act on a terminal is replaced.
-    """
-    name = uri.rsplit("/", 1)[-1]
-    if uri.startswith("file:"):
-        name = unquote(name)
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def human_bytes(count: float) -> str:

@@ -6,9 +6,10 @@ import logging
 from collections import Counter
 
 from consumers.ports import BreakerState, CommitBatch, CommitReceipt
+from schemas.object_names import object_name
 from schemas.records import ProcessedVideo, RawVideo, VideoStatus
 from service.cli.journal import Say
-from service.cli.output import counted, human_bytes, object_name
+from service.cli.output import counted, human_bytes
 
 _STYLES = {
     VideoStatus.CURATED: "green",

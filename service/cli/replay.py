@@ -59,8 +59,8 @@ def _replay(
 ) -> None:
     """Process dead letters again: those named, or all that match.
 
-    With --url, or a token, the service is asked, whose consumer drains and restarts for it. Without, the
-    tables are changed here, which is refused while a service runs the consumer.
+    With --url, or a token, the service is asked, which processes them beside all else. Without, the tables are changed
+    here, which is refused while a service runs the consumer.
     """
     named = sorted({*(rows or ()), *(row or ())})
     if not (named or stage or error_class or since or until or everything):
@@ -76,7 +76,7 @@ def _replay(
     elif num_accepted == 0:
         out.print("no dead letter matches; nothing has changed", markup=False)
     else:
-        when = "once the consumer has drained" if is_remote else "when the consumer next runs"
+        when = "now" if is_remote else "when the consumer next runs"
         out.print(f"{num_accepted} dead letters are processed again {when}", markup=False)
 
 
@@ -116,6 +116,9 @@ def _replay_by_service(
             "SLUICE_URL",
             markup=False,
         )
+    for name, why in (("num_busy", "being processed already"), ("num_expired", "gone: their changes have expired")):
+        if answer[name]:
+            err.print(f"{answer[name]} more are {why}", markup=False)
     return int(answer["num_accepted"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -124,3 +124,18 @@ def _show(found: Sequence[dict[str, Any]]) -> None:
         out.print(f"  clips of it that stand now: {item['clips_standing']}", markup=False)
         old = "are" if item["has_old_snapshots"] else "are not"
         out.print(f"  snapshots from before, in which its clips can still be read, {old} retained", markup=False)
+        out.print(f"  {_bytes_of(item)}", markup=False)
+
+
+def _bytes_of(item: Mapping[str, Any]) -> str:
+    """Return how far the bytes of a takedown's clips have gone."""
+    # A service of an earlier version does not say.
+    if item.get("bytes_gone_at") is not None:
+        return f"its bytes are off the store, as of {item['bytes_gone_at']}"
+    due = item.get("bytes_due_at")
+    if due is None:
+        return "when its bytes are off the store is up to the engine that maintains the tables"
+    where = "in files of the newest snapshot, or may be"
+    if item.get("bytes_rewritten_at") is not None:
+        where = f"in files of older snapshots only, since {item['bytes_rewritten_at']}"
+    return f"its bytes are {where}; {'OVERDUE: ' if item['is_overdue'] else ''}they go by {due}"

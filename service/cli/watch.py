@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from schemas.object_names import object_name
+from schemas.records import VideoStatus
 from service.cli.options import LOOK
 from service.cli.output import JsonOption, counted, human_bytes, out, print_json, print_table
 from service.cli.remote import ConsumerOption, Remote, TokenFileOption, UrlOption
@@ -22,6 +24,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command("lag", rich_help_panel=LOOK)(_lag)
     app.command("video", rich_help_panel=LOOK)(_video)
+    app.command("videos", rich_help_panel=LOOK)(_videos)
     app.command("top", rich_help_panel=LOOK)(_top)
 
 
@@ -69,8 +72,10 @@ def _video(
     out.print(f"row {row}, {story['uri'] or story['video_id']}: {story['status']}", markup=False)
     for run in story["runs"]:
         failure = f"; {run['failure_stage']}: {run['failure_message']}" if run["failure_class"] else ""
+        first_row = run.get("source_same_as_row_id")
+        same = "" if first_row is None else f"; the same bytes as row {first_row}"
         print_table(
-            f"run {run['run']}, {run['processed_at']}, {run['status']}, attempts {run['attempts']}{failure}",
+            f"run {run['run']}, {run['processed_at']}, {run['status']}, attempts {run['attempts']}{failure}{same}",
             ("clip", "from s", "to s", "verdict", "scores"),
             [
                 (clip["clip_index"], clip["start_s"], clip["end_s"], clip["reason"] or "kept", _scores(clip["scores"]))
@@ -82,6 +87,63 @@ def _video(
 def _scores(scores: list[dict[str, Any]]) -> str:
     shown = (f"{s['name']} {'-' if s['value'] is None else format(s['value'], '.3f')}" for s in scores)
     return ", ".join(shown)
+
+
+StatusOption = Annotated[
+    VideoStatus | None, typer.Option("--status", help="Only those that ended so.", show_default=False)
+]
+
+
+def _videos(
+    text: Annotated[
+        str | None,
+        typer.Argument(help="Part of the name, the URI or the id; case does not matter.", show_default=False),
+    ] = None,
+    status: StatusOption = None,
+    uri: Annotated[str | None, typer.Option("--uri", help="Exactly this URI, or path.", show_default=False)] = None,
+    before: Annotated[int | None, typer.Option(help="Only rows below this one.", min=0, show_default=False)] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.", min=1, max=500)] = 50,
+    consumer: ConsumerOption = None,
+    url: UrlOption = None,
+    token_file: TokenFileOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List processed videos, the newest rows first, or find them by name; `sluice video ROW` tells the story of one."""
+    with Remote(url, token_file) as remote:
+        page = remote.get(
+            "/videos",
+            consumer=consumer,
+            text=text,
+            status=None if status is None else status.value,
+            uri=uri,
+            before=before,
+            limit=limit,
+        )
+    if json:
+        print_json(page)
+        return
+    if page["items"]:
+        print_table(
+            "Videos",
+            ("row", "video", "became", "kept", "rejected", "why", "at"),
+            [
+                (
+                    item["row_id"],
+                    object_name(item["uri"]) if item["uri"] else item["video_id"],
+                    item["status"],
+                    item["num_clips_kept"],
+                    item["num_clips_rejected"],
+                    item["error_class"] or "",
+                    item["processed_at"],
+                )
+                for item in page["items"]
+            ],
+        )
+    else:
+        so_far = "" if page["next_before"] is None else " among those looked at so far"
+        out.print(f"no such video was processed{so_far}; one that waits has only its row", markup=False)
+    if page["next_before"] is not None:
+        out.print(f"more: --before {page['next_before']}", markup=False)
 
 
 def _top(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
-from consumers.errors import SluiceError
 from consumers.lag import ObservedState
 from consumers.paimon.commit.reposition import Move
 from consumers.paimon.reading.story import LetterFilter
@@ -18,20 +16,9 @@ from consumers.paimon.reading.takedowns import TargetKind
 from schemas.control import AuditEntry, Desired, DesiredState
 from schemas.shards import WHOLE, Shard
 from service.host.hosting import Host, HostedConsumer
+from service.host.refusals import StalePlanError, WrongStateError
+from service.host.replaying import Replay, Replayer
 from service.library import Library
-
-_log = logging.getLogger(__name__)
-
-MAX_REPLAYED = 10_000
-_DOWN_MARGIN_S = 60.0
-
-
-class WrongStateError(SluiceError):
-    """The consumer's state does not allow this."""
-
-
-class StalePlanError(SluiceError):
-    """The position has changed since it was looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +27,6 @@ class Operator:
 
     actor: str
     origin: str
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """Dead letters that are processed again, and those that match as well and are other processes' to do."""
-
-    num_accepted: int
-    num_of_other_shards: int
 
 
 class Operations:
@@ -65,11 +44,8 @@ class Operations:
     ) -> None:
         self._host = host
         self._libraries = libraries
-        self._drain_timeout_s = drain_timeout_s
-        self._shard = shard
+        self._replayer = Replayer(host, libraries, drain_timeout_s=drain_timeout_s, shard=shard)
         self._lock = threading.Lock()
-        self._replaying: set[str] = set()
-        self._replays: list[threading.Thread] = []
         self._numbers = itertools.count()
 
     def wish(
@@ -177,7 +153,7 @@ class Operations:
         operator: Operator,
         reason: str | None,
     ) -> Replay:
-        """Have dead letters processed again: the consumer drains, its position changes, and it goes on.
+        """Have dead letters processed again, beside all that is being processed.
 
         Args:
             consumer: whose.
@@ -187,31 +163,22 @@ class Operations:
             reason: why.
 
         Returns:
-            How many there are. They are processed again once the consumer has drained, which an event tells.
+            How many there are. An event tells when the tables hold the request, which a crash does not undo; this
+            waits two seconds for that.
 
         Raises:
-            WrongStateError: another replay is under way.
+            WrongStateError: another request is under way, or all are being processed already.
             StoreUnavailableError: a table did not answer.
         """
-        asked = wanted or LetterFilter()
-        if row_ids is not None:
-            asked = replace(asked, row_ids=tuple(row_ids))
-        letters = self._libraries[consumer.consumer_id].all_dead_letters(asked, MAX_REPLAYED)
-        chosen = sorted(int(row["source_row_id"]) for row in letters)
-        own = list(filter(self._shard.owns, chosen))
-        num_of_others = len(chosen) - len(own)
+        own, num_of_others = self._replayer.choose(consumer, wanted, row_ids)
         if not own:
             return Replay(0, num_of_others)
         with self._lock:
-            if consumer.consumer_id in self._replaying:
-                raise WrongStateError("another replay is under way; wait for its event, then try again")
+            self._replayer.check_free(consumer)
             detail = {"num_rows": str(len(own)), "rows": ",".join(map(str, own[:50]))}
             self._host.control.write(self._entry(consumer, "replay", operator, reason, detail))
-            self._replaying.add(consumer.consumer_id)
-            thread = threading.Thread(target=self._replay, args=(consumer, own), name="replay", daemon=True)
-            self._replays = [*(each for each in self._replays if each.is_alive()), thread]
-            thread.start()
-        return Replay(len(own), num_of_others)
+            done = self._replayer.begin(consumer, own)
+        return self._replayer.told(done, len(own), num_of_others)
 
     def take_down(
         self, consumer: HostedConsumer, kind: TargetKind, value: str, operator: Operator, *, reason: str | None
@@ -256,26 +223,9 @@ class Operations:
         else:
             self._host.control.write(entry, desired.restarted())
 
-    def _replay(self, consumer: HostedConsumer, row_ids: list[int]) -> None:
-        consumer.supervisor.suspend()
-        try:
-            if not consumer.supervisor.wait_until_down(self._drain_timeout_s + _DOWN_MARGIN_S):
-                raise WrongStateError("the consumer did not drain in time; try again")
-            library = self._libraries[consumer.consumer_id]
-            library.make_move(library.plan_again(row_ids))
-            self._host.events.publish("replay", consumer.consumer_id, {"num_rows": len(row_ids)})
-        except Exception as error:
-            _log.warning("replay of %d rows of %s: %s", len(row_ids), consumer.consumer_id, error)
-            self._host.events.publish("replay_failed", consumer.consumer_id, {"message": str(error)})
-        finally:
-            consumer.supervisor.unsuspend()
-            with self._lock:
-                self._replaying.discard(consumer.consumer_id)
-
     def close(self) -> None:
-        """Wait for replays that are under way."""
-        for thread in self._replays:
-            thread.join()
+        """Wait a little for replays that are under way."""
+        self._replayer.close()
 
     def record(self, consumer_id: str, action: str, operator: Operator, detail: Mapping[str, str]) -> None:
         """Write down something that changes no desired state.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 from consumers.clock import Clock
 from consumers.errors import ConfigurationError, FencedError, SightLostError, SluiceError, StopError
 from consumers.lag import ObservedState
+from consumers.loop.replays import ReplayAnswer
 from consumers.loop.reports import Phase, ProcessorStatus, RunReport
 from schemas.control import DesiredState
 from service.host.restarts import RestartState
@@ -46,6 +48,10 @@ class Loop(Protocol):
 
     def resume(self) -> None:
         """Take back a pause."""
+        ...
+
+    def replay(self, row_ids: Collection[int]) -> Future[ReplayAnswer]:
+        """Process finished rows that failed once more."""
         ...
 
     def snapshot(self) -> ProcessorStatus:
@@ -170,6 +176,17 @@ class Supervisor:
             self._suspended -= 1
             self._changed.notify_all()
 
+    def replay(self, row_ids: Collection[int], timeout_s: float) -> Future[ReplayAnswer] | None:
+        """Ask the loop to process rows once more; None where there is none.
+
+        Args:
+            row_ids: finished rows that failed.
+            timeout_s: longest wait for a loop that is being started.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_starting, timeout_s)
+            return None if self._loop is None else self._loop.replay(row_ids)
+
     def wait_until_down(self, timeout_s: float) -> bool:
         """Return whether there is no loop and none is being started, at the latest after ``timeout_s``."""
         with self._changed:
@@ -268,6 +285,7 @@ class Supervisor:
             with self._changed:
                 self._loop, self._is_starting = incarnation.loop, False
                 self._instruct()
+                self._changed.notify_all()
             self.last_report = incarnation.loop.run()
         except SightLostError as error:
             # A consumer with nothing to do for longer than snapshots are kept; to start again is all it takes.

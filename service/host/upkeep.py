@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
 
 from consumers.clock import Clock
 from consumers.errors import AlreadyRunningError, SluiceError
@@ -15,6 +18,15 @@ _log = logging.getLogger(__name__)
 
 _FIRST_AFTER_S = 60.0
 _SWEEP_INTERVAL_S = 86_400.0
+_ROUNDS_REMEMBERED = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A round of maintenance: when it ended, and what it did; nothing where another process was at it."""
+
+    at: datetime
+    reports: tuple[TableReport, ...]
 
 
 class Upkeep:
@@ -45,6 +57,7 @@ class Upkeep:
         self._on_round = on_round
         self._on_failure = on_failure
         self._first_after_s = min(first_after_s, interval_s)
+        self._rounds: deque[Round] = deque(maxlen=_ROUNDS_REMEMBERED)
         self._swept_at_s: float | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
@@ -58,6 +71,11 @@ class Upkeep:
         self._stop.set()
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
+
+    @property
+    def rounds(self) -> tuple[Round, ...]:
+        """The last 24 rounds that ended well, the newest first."""
+        return tuple(reversed(self._rounds))
 
     def round(self) -> None:
         """Maintain the tables once; a fault is logged, and the next round tries again.
@@ -78,6 +96,7 @@ class Upkeep:
             return
         if reports and is_sweep_due:
             self._swept_at_s = now_s
+        self._rounds.append(Round(self._clock.now(), tuple(reports)))
         self._on_round(reports)
 
     def _run(self) -> None:
@@ -89,3 +108,34 @@ class Upkeep:
                 _log.exception("maintenance of the tables met a fault of its own, the next round tries again")
                 self._on_failure()
             wait_s = self._interval_s
+
+
+def said(report: TableReport, size: Callable[[float], str], *, dry: bool = False) -> str:
+    """Return what was done to one table, or would be, in words.
+
+    Args:
+        report: of the table.
+        size: writes a number of bytes.
+        dry: nothing was done.
+    """
+    if report.left_alone is not None:
+        return f"left alone: {report.left_alone}"
+    parts = []
+    if report.compacted.num_before:
+        became = "would become" if dry else "became"
+        parts.append(f"{report.compacted.num_before} data files {became} {report.compacted.num_after}")
+    if report.purged.num_rows:
+        lose = "would lose" if dry else "have lost"
+        parts.append(f"{report.purged.num_rows} deleted rows {lose} their bytes in the newest snapshot")
+    will = "would go" if dry else "gone"
+    expired, orphans = report.expired, report.orphans
+    parts.append(f"{expired.num_snapshots} snapshots with {expired.num_files} files ({size(expired.num_bytes)}) {will}")
+    parts.append(f"{orphans.num_files} files that nothing referred to ({size(orphans.num_bytes)}) {will}")
+    if expired.held_by is not None:
+        parts.append(f"later ones stay for the {expired.held_by}")
+    if report.takedowns.waiting:
+        parts.append(
+            f"bytes of {len(report.takedowns.waiting)} takedowns are still on the store, "
+            f"{len(report.takedowns.overdue)} of them overdue"
+        )
+    return "; ".join(parts)

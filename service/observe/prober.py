@@ -119,7 +119,7 @@ class Prober:
         # The position first: what is committed in between shows as lag, and never as less than none.
         last_commit = reader.last_commit()
         head = reader.head()
-        position = Position() if last_commit is None else last_commit.position
+        position = Position() if last_commit is None else last_commit.reached
         gap = next(position.missing(head.next_offset), None)
         oldest = None if gap is None else reader.origin(gap.start)
         now, now_s = self._clock.now(), self._clock.monotonic_s()

@@ -7,7 +7,7 @@ no sense (a negative count is dropped).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import cast
 
 from prometheus_client import (
@@ -208,6 +208,10 @@ class ConsumerTelemetry:
         self._count(names.MAINTENANCE_DELETED_BYTES, amount=num_bytes)
         self._set(names.MAINTENANCE_TIMESTAMP, self._clock.now().timestamp())
 
+    def takedowns_overdue(self, count: int) -> None:
+        """Publish of how many takedowns the bytes should be off the store, and are not."""
+        self._set(names.TAKEDOWNS_OVERDUE, count)
+
     def maintenance_failed(self) -> None:
         """Count a round of maintenance that failed."""
         self._count(names.MAINTENANCE_FAILURES)
@@ -329,6 +333,10 @@ class TimedSink:
             raise
         finally:
             self._telemetry.commit_timed(self._clock.monotonic_s() - started_s)
+
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Ask the sink."""
+        return self._sink.replayable(row_ids)
 
     def close(self) -> None:
         """Close the sink."""

@@ -94,7 +94,13 @@ class ConsumerSettings(_Section):
     poll_interval_s: float = Field(1.0, gt=0, le=3600, description="Wait between looks at the raw table when idle.")
     max_in_flight_videos: int | None = Field(None, ge=1, description="Videos at once; none is the pool's capacity.")
     max_in_flight_bytes: Bytes = Field(2 * 1024**3, description="Bytes of sources and of finished clips held at once.")
-    commit_interval_s: float = Field(10.0, gt=0, le=3600, description="Longest wait of a finished video for a commit.")
+    commit_interval_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Longest wait of a finished video for its commit. While there is nothing else to do, the first few "
+        "are committed at once; a steady trickle makes one commit in such a time.",
+    )
     commit_max_clips: int = Field(500, ge=1, description="Commit at once when so many kept clips wait.")
     commit_max_bytes: Bytes = Field(512 * 1024**2, description="Commit at once when so many clip bytes wait.")
     max_attempts: int = Field(5, ge=1, description="Attempts at a video that fails for a passing reason.")
@@ -223,8 +229,12 @@ class ApiSettings(_Section):
     )
     probe_interval_s: float = Field(2.0, gt=0, le=3600, description="Time between two measurements of the lag.")
     control_poll_interval_s: float = Field(1.0, gt=0, le=60, description="Time between two looks at the control table.")
-    current_within_s: float = Field(60.0, gt=0, description="A backlog younger than this is none.")
-    stalled_after_s: float = Field(300.0, gt=0, description="Time with work and no commit that counts as stalled.")
+    current_within_s: float = Field(
+        60.0, gt=0, description="A backlog younger than this is none; nor is one younger than two commit_interval_s."
+    )
+    stalled_after_s: float = Field(
+        300.0, gt=0, description="Time with work and no commit that counts as stalled; two commit_interval_s at least."
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -284,6 +294,9 @@ class WatchSettings(_Section):
     )
 
 
+_A_DAY_S = 86_400.0
+
+
 class MaintenanceSettings(_Section):
     """Keeping ledger, curated and control table in order."""
 
@@ -300,6 +313,28 @@ class MaintenanceSettings(_Section):
         ge=100,
         description="No more snapshots than that stay, however young; they are read one by one at times.",
     )
+    purge_within_s: float | None = Field(
+        None,
+        gt=0,
+        description="By then after a takedown the bytes of its clips are off the store; if not set, a day after "
+        "`keep_snapshots_s`.",
+    )
+
+    @property
+    def purge_s(self) -> float:
+        """By when after a takedown the bytes of its clips are off the store, in seconds."""
+        return self.keep_snapshots_s + _A_DAY_S if self.purge_within_s is None else self.purge_within_s
+
+    @model_validator(mode="after")
+    def _purges_in_time(self) -> MaintenanceSettings:
+        least_s = self.keep_snapshots_s + 2 * self.interval_s
+        if self.enabled and self.purge_within_s is not None and self.purge_within_s < least_s:
+            raise ValueError(
+                f"purge_within_s is {self.purge_within_s:g}, but snapshots that hold the bytes stay for "
+                f"keep_snapshots_s, {self.keep_snapshots_s:g}: give at least {least_s:g} (two rounds more), or keep "
+                "snapshots for less"
+            )
+        return self
 
 
 class Settings(BaseSettings):

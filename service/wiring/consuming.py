@@ -173,6 +173,7 @@ def build_sink(settings: Settings) -> Sink:
         shard=part,
         has_gaps=protect is not None,
         generation=_accepted_generation(settings) if settings.consumer.accept_new_table else 1,
+        is_only=not settings.consumer.second_consumer,
         on_committed=protect,
     )
 

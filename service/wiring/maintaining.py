@@ -34,7 +34,7 @@ def maintenance(settings: Settings, is_stopped: Callable[[], bool] = lambda: Fal
         own.keep_snapshots_min,
         max(own.keep_snapshots_max, own.keep_snapshots_min),
     )
-    maintainer = Maintainer(config, table_names(settings), retention, clock, is_stopped)
+    maintainer = Maintainer(config, table_names(settings), retention, clock, is_stopped, timedelta(seconds=own.purge_s))
     keeper = LeaseKeeper(PaimonLeases(config, settings.tables.control).of(_LEASE), "maintenance of the tables", clock)
     try:
         keeper.acquire()

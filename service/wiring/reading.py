@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from functools import partial
 
 from consumers.media.clip_check import ClipChecker
@@ -116,7 +117,9 @@ def takedown_reader(settings: Settings) -> TakedownReader:
         ConfigurationError: a table is missing.
         StoreUnavailableError: the store did not answer.
     """
-    return TakedownReader(catalog_config(settings), table_names(settings))
+    own = settings.maintenance
+    within = timedelta(seconds=own.purge_s) if own.enabled else None
+    return TakedownReader(catalog_config(settings), table_names(settings), within)
 
 
 def takedown_store(settings: Settings) -> TakedownStore:

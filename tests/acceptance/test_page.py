@@ -139,7 +139,7 @@ def test_reader_on_a_phone_in_the_dark_sees_all_and_may_change_nothing(
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.locator("#theme").click()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
-    for path in ("/", "/clips", "/videos", "/videos?status=rejected", "/videos/0", "/log"):
+    for path in ("/", "/clips", "/videos", "/videos?status=rejected", "/videos?status=all", "/videos/0", "/log"):
         page.goto(service.url + path)
         assert page.evaluate("document.documentElement.scrollWidth") == 390, path
         assert page.locator("[data-ask]").count() == 0, path
@@ -149,3 +149,34 @@ def test_reader_on_a_phone_in_the_dark_sees_all_and_may_change_nothing(
     page.goto(f"{service.url}/clips")
     assert "/login" in page.url
     context.close()
+
+
+def test_pictures_of_any_shape_stand_in_boxes_of_one_height(
+    page: Any, running: list[RunningService], tmp_path: Path
+) -> None:
+    media = prepare(tmp_path)
+    shapes = {"portrait": (180, 320), "wide": (480, 120), "landscape": (320, 180)}
+    for name, (width, height) in shapes.items():
+        write_video(media / f"{name}.mp4", [Shot(2, seed=3)], width=width, height=height)
+    service = RunningService(tmp_path)
+    running.append(service)
+    service.register(sorted(media.iterdir()))
+    log_in(page, service.url)
+    expect_text(page, "#lag-records", "0")
+    page.goto(f"{service.url}/clips")
+    page.wait_for_function(
+        """() => {
+            const pictures = [...document.querySelectorAll('article.clip img')];
+            return pictures.length === 3 && pictures.every(picture => picture.complete && picture.naturalWidth);
+        }"""
+    )
+    boxes = page.locator("article.clip .screen").evaluate_all(
+        "boxes => boxes.map(box => box.getBoundingClientRect()).map(r => [Math.round(r.width), Math.round(r.height)])"
+    )
+    assert len({tuple(box) for box in boxes}) == 1
+    width, height = boxes[0]
+    assert abs(width / height - 16 / 9) < 0.02
+    pictures = page.locator("article.clip img").evaluate_all(
+        "images => images.map(image => getComputedStyle(image).objectFit)"
+    )
+    assert pictures == ["contain"] * 3

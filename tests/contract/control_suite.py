@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from consumers.ports import ControlStore
@@ -64,6 +65,21 @@ class ControlStoreSuite:
         for number in range(5):
             store.write(entry(number))
         assert [item.entry_id for item in store.audit_trail(limit=3)] == ["000004", "000003", "000002"]
+
+    def test_trail_reaches_back_as_far_as_it_has_to(self, store: ControlStore) -> None:
+        now = datetime.now(UTC)
+        days = (0, 0.5, 3, 20, 40, 400)
+        written = [entry(number, "c1" if number % 2 else "c2") for number in range(len(days))]
+        written = [
+            replace(each, entry_id=f"{now - timedelta(days=ago):%Y%m%dT%H%M%S.%f}Z")
+            for each, ago in zip(written, days, strict=True)
+        ]
+        for each in written:
+            store.write(each)
+        for limit in range(len(days) + 1):
+            assert store.audit_trail(limit=limit) == written[:limit]
+        assert store.audit_trail("c1", limit=2) == [written[1], written[3]]
+        assert store.audit_trail("c1") == written[1::2]
 
     def test_same_entry_written_twice_stands_once(self, store: ControlStore) -> None:
         store.write(entry(1), paused())

@@ -5,7 +5,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from consumers.testing import FakePool, FakeSink, FakeSource, FakeTables, kept_outcome, make_video, rejected_outcome
+from consumers.testing import (
+    FakePool,
+    FakeSink,
+    FakeSource,
+    FakeTables,
+    failed_outcome,
+    kept_outcome,
+    make_video,
+    rejected_outcome,
+)
 from schemas.records import ProcessedVideo, Stage
 from tests.contract.report_suite import ReportSuite
 from tests.contract.sink_suite import SinkContract
@@ -36,6 +45,9 @@ class Tables:
         video = make_video(row_id)
         outcome = kept_outcome(video, num_clips) if num_clips else rejected_outcome(video)
         return ProcessedVideo(video, outcome, 1, datetime(2026, 1, 1, tzinfo=UTC))
+
+    def failed_video(self, row_id):
+        return ProcessedVideo(make_video(row_id), failed_outcome(), 1, datetime(2026, 1, 1, tzinfo=UTC))
 
     def ledger(self):
         return Counter(self.tables.ledger)

@@ -17,6 +17,7 @@ from tests.support.warehouse import (
     PROFILE,
     append_raw,
     delete_rows,
+    failed,
     ledger_counts,
     make_warehouse,
     processed,
@@ -68,6 +69,9 @@ class _Tables:
 
     def video(self, row_id: int, num_clips: int) -> ProcessedVideo:
         return processed(row_id, num_clips)
+
+    def failed_video(self, row_id: int) -> ProcessedVideo:
+        return failed(row_id)
 
     def ledger(self) -> Counter[int]:
         return Counter(row_id for row_id, run in ledger_counts(self._config).elements())

@@ -62,4 +62,4 @@ def test_alert_has_severity_texts_and_a_runbook_that_exists(rule: dict) -> None:
 def test_every_runbook_belongs_to_an_alert() -> None:
     linked = {rule["annotations"]["runbook_url"] for rule in ALERTS}
     present = {str(path.relative_to(ROOT)) for path in (ROOT / "docs" / "runbooks").glob("*.md")}
-    assert present == linked
+    assert present - {"docs/runbooks/README.md"} == linked

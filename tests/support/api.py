@@ -18,10 +18,19 @@ from consumers.paimon.commit.takedown import Takedown, new_takedown
 from consumers.paimon.landing.raw_writer import RegisterReport
 from consumers.paimon.reading.audit_report import AuditReport
 from consumers.paimon.reading.clips import ClipBytes, ClipPlace, ClipRecord
-from consumers.paimon.reading.story import LetterFilter
+from consumers.paimon.reading.story import LetterFilter, VideoFilter
 from consumers.paimon.reading.takedowns import Certificate, TargetKind
 from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
-from consumers.testing import FakeClock, FakeControlStore, FakePool, FakeSink, FakeSource, FakeTables, make_video
+from consumers.testing import (
+    FakeClock,
+    FakeControlStore,
+    FakePool,
+    FakeSink,
+    FakeSource,
+    FakeTables,
+    failed_outcome,
+    make_video,
+)
 from schemas.positions import OffsetRange, Position
 from schemas.records import RawVideo
 from schemas.shards import WHOLE, Shard
@@ -140,6 +149,24 @@ class FakeLibrary:
             and wanted.admits(row)
         ][:limit]
 
+    def videos(self, wanted: VideoFilter, limit: int) -> tuple[list[dict[str, Any]], int | None]:
+        rows = [*self.letters, *self.rejections]
+        rows.sort(key=lambda row: row["source_row_id"], reverse=True)
+        found = [
+            {
+                "duration_s": None,
+                "num_clips_kept": 0,
+                "num_clips_rejected": 0,
+                "failure_stage": None,
+                "failure_class": None,
+            }
+            | row
+            for row in rows
+            if wanted.before_row_id is None or row["source_row_id"] < wanted.before_row_id
+            if wanted.admits(row)
+        ]
+        return found[:limit], found[limit - 1]["source_row_id"] if len(found) > limit else None
+
     def rejected(self, before: int | None, limit: int) -> tuple[list[dict[str, Any]], int | None]:
         return [row for row in self.rejections if before is None or row["source_row_id"] < before][:limit], None
 
@@ -247,7 +274,12 @@ class Service:
         self.control = FakeControlStore()
         self.library = FakeLibrary()
         self.events = EventBus(self.clock)
-        self.tables = FakeTables()
+        # What the library tells of: eight rows are finished, and some of them failed.
+        failure = failed_outcome().failure
+        assert failure is not None
+        failures = {int(row["source_row_id"]): failure for row in self.library.letters}
+        self.tables = FakeTables(position=Position(8), failures=failures)
+        self.num_built = 0
         activity = ConsumerActivity(self.clock, lambda kind, data: self.events.publish(kind, "films", data))
         self.prober = Prober(_Progress, self.clock, activity.totals, interval_s=0.05)
         self.supervisor = Supervisor("films", self._build, self.clock)
@@ -278,10 +310,11 @@ class Service:
         return create_app(replace(self.services, **changes))
 
     def _build(self) -> Incarnation:
+        self.num_built += 1
         pool = FakePool()
         self.activity.begin(pool.report)
         processor = Processor(
-            FakeSource(),
+            FakeSource(8),
             FakeSink(self.tables),
             pool,
             self.clock,

@@ -14,7 +14,7 @@ from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.reading.known_rows import KnownRows
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source
-from consumers.paimon.tables import RawColumns
+from consumers.paimon.tables import RawColumns, TableNames
 from consumers.ports import Source
 from consumers.testing import FakeClock, FakePool, SimulatedCrashError
 from schemas.profile import clip_id
@@ -42,6 +42,7 @@ def consume(
     die_at: str | None = None,
     generation: int = 1,
     seen: list[str] | None = None,
+    names: TableNames = NAMES,
 ) -> RunReport:
     """Run consumer ``main`` until it has caught up.
 
@@ -52,6 +53,7 @@ def consume(
         die_at: the step of a commit at which the process dies, if it comes to it.
         generation: which table of its name is accepted.
         seen: gets the id of each video that the pool is asked for.
+        names: the tables.
     """
 
     def script(task: VideoTask) -> VideoOutcome:
@@ -63,10 +65,13 @@ def consume(
         if step == die_at:
             raise SimulatedCrashError
 
-    sink = PaimonSink(config, NAMES, "main", PROFILE, shard=shard, generation=generation, on_step=on_step)
-    source: Source = open_source(config, NAMES.raw, columns)
+    source: Source = open_source(config, names.raw, columns)
+    has_gaps = not isinstance(source, RowIdSource)
     if isinstance(source, RowIdSource):
-        source = KnownRows(source, config, NAMES, "main", columns, shard=shard)
+        source = KnownRows(source, config, names, "main", columns, shard=shard)
+    sink = PaimonSink(
+        config, names, "main", PROFILE, shard=shard, has_gaps=has_gaps, generation=generation, on_step=on_step
+    )
     processor = Processor(
         source, sink, FakePool(script=script), FakeClock(), config=ProcessorConfig(max_in_flight_videos=4)
     )

@@ -14,10 +14,13 @@ from typing import Any
 import pyarrow.compute as pc
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.ledger_index import of_consumer
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, newest_marker
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames
-from schemas.source_mark import SourceMark, generation_of, source_of_generation
+from schemas.source_mark import UNKNOWN, SourceMark, generation_of, source_of_generation
+
+_ROW_COLUMNS = ("source_row_id", "source_watermark", "source_snapshot_id", "source_committed_at")
 
 
 def current_source(tables: Sequence[tuple[Any, Any | None]], consumer: str, raw_name: str) -> str:
@@ -45,6 +48,27 @@ def _by_rows(ledger: Any, head: Any | None, consumer: str, raw_name: str) -> int
     for batch in stream(ledger, ("source_table",), head, lambda builder: builder.equal("consumer", consumer)):
         sources.update(pc.unique(batch.column("source_table")).to_pylist())
     return max((generation_of(source, raw_name) or 1 for source in sources), default=1)
+
+
+def mark_of_rows(ledger: Any, head: Any | None, consumer: str, source: str) -> SourceMark | None:
+    """Return what the ledger's rows tell of the source that they are of, where no marker does; None without rows.
+
+    Of a source with row ids, up to where it has given them; of one that is read change by change, when its newest
+    snapshot with rows was committed.
+    """
+    end = newest_id = committed_at_ms = 0
+    for batch in stream(ledger, _ROW_COLUMNS, head, of_consumer(consumer, source)):
+        if batch.num_rows == 0:
+            continue
+        end = max(end, pc.max(batch.column("source_row_id")).as_py() + 1)
+        told = batch.filter(pc.is_valid(batch.column("source_watermark"))).to_pylist()
+        for row in told:
+            if row["source_snapshot_id"] > newest_id:
+                newest_id = row["source_snapshot_id"]
+                committed_at_ms = round(row["source_committed_at"].timestamp() * 1000)
+    if newest_id:
+        return SourceMark(UNKNOWN, newest_id, UNKNOWN, 0, committed_at_ms)
+    return SourceMark(UNKNOWN, 0, UNKNOWN, end, 0) if end else None
 
 
 def newest_mark(marks: Sequence[SourceMark | None]) -> SourceMark | None:
@@ -99,8 +123,11 @@ def remembered(config: CatalogConfig, names: TableNames, consumer: str) -> tuple
             for table in (load_table(catalog, config, name) for name in (names.ledger, names.curated))
         ]
         source = current_source(tables, consumer, raw_name)
-        markers = (
-            newest_marker(table.snapshot_manager(), consumer, head, 0, MAX_SNAPSHOTS_WALKED).marker
-            for table, head in tables
-        )
-        return source, newest_mark([m.mark for m in markers if m is not None and m.source == source])
+        walks = [
+            newest_marker(table.snapshot_manager(), consumer, head, 0, MAX_SNAPSHOTS_WALKED) for table, head in tables
+        ]
+        markers = [walk.marker for walk in walks if walk.marker is not None and walk.marker.source == source]
+        mark = newest_mark([marker.mark for marker in markers])
+        if mark is None and (markers or not all(walk.is_complete for walk in walks)):
+            mark = mark_of_rows(*tables[0], consumer, source)
+        return source, mark

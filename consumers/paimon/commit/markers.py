@@ -40,7 +40,8 @@ class Marker:
     Attributes:
         share: of which shard it is, and what was finished under earlier divisions.
         is_division: it divides the consumer anew and is where every one of ``share.shard.count`` shards begins.
-        replays: rows of the ledger's position that a person wants to see processed once more.
+        replays: rows that a person wants to see processed once more: the ledger's position holds them still, the
+            curated table's does not.
         mark: what the source was when it was last read; None where an earlier version wrote the marker.
     """
 

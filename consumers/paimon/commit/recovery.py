@@ -17,6 +17,8 @@ from schemas.positions import OffsetRange, Position
 from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
 from schemas.source_mark import is_earlier_generation
 
+_MAX_GAPS_IN_FILTER = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -32,6 +34,15 @@ class Standing:
     def covers(self, offset: int) -> bool:
         """Return whether ``offset`` is finished, by this shard or before the division changed."""
         return self.share.covers(self.position, offset)
+
+    def reopened(self, asked: Position) -> Standing:
+        """Return this standing with none of ``asked`` finished: they are to be processed once more."""
+        rows = asked.ranges()
+        if not rows:
+            return self
+        position = self.position.without(rows)
+        replays = self.replays.union(rows).without(position.ranges())
+        return replace(self, position=position, share=self.share.without(rows), replays=replays)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +198,8 @@ class Recovery:
 
     def latest_entries(self, head: Any | None, row_ids: Sequence[int]) -> dict[int, LedgerEntry]:
         """Return, by row id, the ledger's latest entry of each of ``row_ids`` that it has."""
+        if not row_ids:
+            return {}
 
         def among(builder: Any) -> Any:
             mine = of_consumer(self.consumer, self.source)(builder)
@@ -209,11 +222,14 @@ class Recovery:
         gaps = list(curated.position.missing(end))
         if not gaps:
             return {}
-        first, last = gaps[0].start, gaps[-1].end - 1
+        if len(gaps) > _MAX_GAPS_IN_FILTER:
+            gaps = [OffsetRange(gaps[0].start, gaps[-1].end)]
 
         def in_gaps(builder: Any) -> Any:
-            mine = of_consumer(self.consumer, self.source)(builder)
-            return builder.and_predicates([mine, builder.between("source_row_id", first, last)])
+            # A row that is replayed lies far below the others: files between them are passed over.
+            parts = [builder.between("source_row_id", gap.start, gap.end - 1) for gap in gaps]
+            where = parts[0] if len(parts) == 1 else builder.or_predicates(parts)
+            return builder.and_predicates([of_consumer(self.consumer, self.source)(builder), where])
 
         entries: dict[int, LedgerEntry] = {}
         for batch in stream(self.ledger, ("source_row_id", "run", "status", "clips"), head, in_gaps):

@@ -150,10 +150,10 @@ class Repositioner:
             source = self._source
             mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
             skipped = move.proposed.without(move.current.ranges())
-            asked = ledger.replays.union(move.read_again.ranges())
-            for table, head, position, share, replays in (
-                (self._ledger, heads[0], ledger.position.union(skipped.ranges()), ledger.share, asked),
-                (self._curated, heads[1], move.proposed, move.share, Position()),
+            replays = ledger.replays.union(move.read_again.ranges()).without(move.proposed.ranges())
+            for table, head, position, share in (
+                (self._ledger, heads[0], ledger.position.union(skipped.ranges()), ledger.share),
+                (self._curated, heads[1], move.proposed, move.share),
             ):
                 fence = Fence(self._consumer, user, table.identifier.get_full_name(), self._shard)
                 fence.seen(head)

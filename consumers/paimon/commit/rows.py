@@ -45,7 +45,10 @@ class Lineage:
 
 
 def ledger_rows(
-    videos: Sequence[tuple[ProcessedVideo, int]], lineage: Lineage, watermark: int | None = None
+    videos: Sequence[tuple[ProcessedVideo, int]],
+    lineage: Lineage,
+    watermark: int | None = None,
+    same_as: Mapping[int, int] | None = None,
 ) -> pa.Table:
     """Return one ledger row per video and run number.
 
@@ -53,8 +56,14 @@ def ledger_rows(
         videos: with the run number of each.
         lineage: of the commit.
         watermark: of the position that it leads to, where the source's offsets have gaps.
+        same_as: by row id, the row that had the same bytes before.
     """
-    rows = [_ledger_row(video, run, lineage) | {"source_watermark": watermark} for video, run in videos]
+    first_rows = same_as or {}
+    rows = [
+        _ledger_row(video, run, lineage)
+        | {"source_watermark": watermark, "source_same_as_row_id": first_rows.get(video.video.row_id)}
+        for video, run in videos
+    ]
     return pa.Table.from_pylist(rows, schema=LEDGER.schema)
 
 

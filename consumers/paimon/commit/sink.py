@@ -13,32 +13,34 @@ What a person took down is retired when the sink opens, and no result brings it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
-from consumers.errors import FencedError, SluiceError, StoreUnavailableError
+from consumers.errors import FencedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.fence import Fence
-from consumers.paimon.commit.generation import current_source, newest_mark
-from consumers.paimon.commit.ledger_index import LedgerIndex
+from consumers.paimon.commit.generation import current_source, mark_of_rows, newest_mark
 from consumers.paimon.commit.markers import Marker, commit_user_of
-from consumers.paimon.commit.recovery import LedgerEntry, Recovery, Standing, standing_of
-from consumers.paimon.commit.rows import Lineage, curated_rows, kept_clip_ids, ledger_rows
+from consumers.paimon.commit.only_consumer import OnlyConsumer
+from consumers.paimon.commit.recovery import Recovery, Standing
+from consumers.paimon.commit.rows import Lineage, curated_rows, ledger_rows
+from consumers.paimon.commit.runs import Runs
+from consumers.paimon.commit.same_bytes import SameBytes
 from consumers.paimon.commit.side import Pending, Side
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
-from consumers.paimon.commit.versions import VersionIndex, clip_row_ids, is_removed, keys_of
+from consumers.paimon.commit.versions import Versions, clip_row_ids, is_removed, keys_of
 from consumers.paimon.tables import TableNames, check_table
 from consumers.ports import CommitBatch, CommitReceipt, Recovered
-from schemas.positions import OffsetRange, Position
+from schemas.positions import Position
 from schemas.profile import Profile
-from schemas.records import ProcessedVideo, VideoStatus
-from schemas.shards import WHOLE, Shard, Share
+from schemas.shards import WHOLE, Shard, Share, owned_part
 from schemas.source_mark import SourceMark, generation_of, source_of_generation
 from schemas.tables import CURATED, LEDGER
 
@@ -59,6 +61,7 @@ class PaimonSink:
         has_gaps: the source's offsets have gaps, so that ledger rows record the watermark, too.
         generation: the least generation of the source that is accepted: where the consumer has read an older one so
             far, it begins anew (see :mod:`consumers.paimon.commit.generation`).
+        is_only: refuse to begin where another consumer curates the same source into these tables.
         on_committed: told the position after each commit, and once when the sink is open.
         on_step: called at each of :data:`STEPS`, for tests of what happens when a process dies there.
 
@@ -77,6 +80,7 @@ class PaimonSink:
         shard: Shard = WHOLE,
         has_gaps: bool = False,
         generation: int = 1,
+        is_only: bool = False,
         on_committed: Callable[[Position], None] | None = None,
         on_step: Callable[[str], None] | None = None,
     ) -> None:
@@ -94,19 +98,23 @@ class PaimonSink:
         self._epoch = 0
         self._is_ledger_claimed = False
         self._pending: Pending | None = None
-        self._half_committed: dict[int, LedgerEntry] = {}
-        self._versions: VersionIndex | None = None
         self._staging = PaimonStaging(config, names.curated, consumer, shard)
         self._takedowns = TakedownStore(config, names.control)
         self._tombstones = Tombstones()
         catalog = open_catalog(config)
-        self._ledger = self._side("ledger", load_table(catalog, config, names.ledger), LEDGER)
-        self._curated = self._side("curated", load_table(catalog, config, names.curated), CURATED)
+        ledger, curated = (load_table(catalog, config, name) for name in (names.ledger, names.curated))
+        only = [OnlyConsumer(table, consumer, config, names) if is_only else None for table in (ledger, curated)]
+        self._ledger = self._side("ledger", ledger, LEDGER, only[0])
+        self._curated = self._side("curated", curated, CURATED, only[1])
+        self._runs = Runs(self._ledger, self._curated)
+        self._versions = Versions(ledger, consumer, self._source)
+        self._same_bytes = SameBytes(ledger, consumer, self._source)
 
-    def _side(self, role: str, table: Any, spec: Any) -> Side:
+    def _side(self, role: str, table: Any, spec: Any, only: OnlyConsumer | None) -> Side:
         check_table(table, spec)
         fence = Fence(self._consumer, self._user, table.identifier.get_full_name(), self._shard)
-        return Side(role, table, fence, TableCommitter(table, self._user, fence.check))
+        check = fence.check if only is None else only.after(fence.check)
+        return Side(role, table, fence, TableCommitter(table, self._user, check), self._shard)
 
     def open(self) -> Recovered:
         """Take over as this consumer's newest incarnation: fence the older ones and return where to go on.
@@ -116,7 +124,8 @@ class PaimonSink:
         down since this shard last opened.
 
         Raises:
-            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards.
+            ConfigurationError: the consumer has tailed another source so far, or is divided into other shards; or
+                another one curates the source into these tables.
             FencedError: copies that start at the same time kept taking over from each other.
             StoreUnavailableError: the store did not answer.
         """
@@ -153,12 +162,22 @@ class PaimonSink:
         _, curated = self._recover()
         if curated.epoch >= self._epoch:
             raise FencedError
-        self._publish(self._curated, [], sequence, curated)
+        # What a crash left asked for in the ledger alone is asked for.
+        self._publish(self._curated, [], sequence, curated.reopened(ledger.replays))
         self._on_step("after_curated_claim")
-        self._read_half_committed()
+        self._runs.read(self._recovery)
+        self._versions = Versions(self._ledger.table, self._consumer, self._source)
+        self._same_bytes = SameBytes(self._ledger.table, self._consumer, self._source)
         share = self._curated.standing.share
         return Recovered(
-            self._curated.position, self._ledger.position, sequence, self._epoch, share, self._source, self._mark
+            self._curated.position,
+            self._ledger.position,
+            sequence,
+            self._epoch,
+            share,
+            self._source,
+            self._mark,
+            self._curated.standing.replays,
         )
 
     def _recover(self) -> tuple[Standing, Standing]:
@@ -180,16 +199,13 @@ class PaimonSink:
             self._source = source_of_generation(self._raw_name, generation)
             ledger, curated = self._recovery.standing(ledger_head, curated_head)
             self._mark = newest_mark([each.marker.mark for each in (ledger, curated) if each.marker is not None])
+            if self._mark is None and ledger.sequence:
+                self._mark = mark_of_rows(self._ledger.table, ledger_head, self._consumer, self._source)
             return ledger, curated
 
     @property
     def _recovery(self) -> Recovery:
         return Recovery(self._ledger.table, self._curated.table, self._consumer, self._source, self._shard)
-
-    def _read_half_committed(self) -> None:
-        with store_errors("ledger"):
-            head = self._ledger.committer.manager.get_latest_snapshot()
-            self._half_committed = self._recovery.half_committed(head, self._curated.standing, self._ledger.standing)
 
     def _take_down(self) -> None:
         """Retire what was taken down and is not yet, and let nothing of it come again."""
@@ -199,7 +215,7 @@ class PaimonSink:
             # Clips of rows that an older table of this name had may stand as well.
             sources = [source_of_generation(self._raw_name, number) for number in range(1, newest + 1)]
             counts = [self._retire(takedown, source) for source in sources]
-            ledger_head, curated_head = self._heads()
+            ledger_head, curated_head = self._ledger.head(), self._curated.head()
             self._takedowns.note(
                 Obeyed(
                     takedown.takedown_id,
@@ -215,7 +231,7 @@ class PaimonSink:
 
     def _retire(self, takedown: Takedown, source: str) -> tuple[int, int]:
         """Retire rows of ``source`` and return how many, and how many clips of them stood."""
-        ledger_head, curated_head = self._heads()
+        ledger_head, curated_head = self._ledger.head(), self._curated.head()
         with store_errors("ledger and curated tables"):
             matches = matching(self._ledger.table, ledger_head, takedown, self._consumer, source, self._shard)
             row_ids = [match.video.row_id for match in matches]
@@ -227,15 +243,8 @@ class PaimonSink:
             self._commit_side(self._ledger, pending, self._ledger.standing, rows)
             nothing = curated_rows([], self._lineage(pending))
             self._commit_side(self._curated, pending, self._curated.standing, nothing, retired=row_ids, source=source)
-            self._read_half_committed()
+            self._runs.read(self._recovery)
         return len(row_ids), len(clips)
-
-    def _heads(self) -> tuple[Any | None, Any | None]:
-        with store_errors("ledger and curated tables"):
-            return (
-                self._ledger.committer.manager.get_latest_snapshot(),
-                self._curated.committer.manager.get_latest_snapshot(),
-            )
 
     def _watermark(self, position: Position) -> int | None:
         return position.watermark if self._has_gaps else None
@@ -248,8 +257,7 @@ class PaimonSink:
             StoreUnavailableError: the store did not answer; the same batch may be committed again.
             ValueError: the batch goes back behind what is committed, or holds a row that its position does not cover.
         """
-        self._resolve(self._ledger)
-        self._resolve(self._curated)
+        self._resolve()
         self._check(batch)
         staged = [reference for video in batch.videos for reference in video.outcome.staged]
         batch = replace(batch, videos=tuple(map(self._tombstones.respected, batch.videos)))
@@ -270,60 +278,53 @@ class PaimonSink:
             pending.sequence, pending.num_ledger_rows, pending.num_clips, self._num_attempts - num_before
         )
 
+    def replayable(self, row_ids: Collection[int]) -> frozenset[int]:
+        """Return which of ``row_ids`` may be processed once more: this shard's, finished, and failed in the latest run.
+
+        Reads the ledger's files that may hold them.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        self._resolve()
+        owned = [row_id for row_id in row_ids if self._shard.owns(row_id)]
+        return self._runs.replayable(owned, self._recovery)
+
+    def _resolve(self) -> None:
+        """Learn whether commits without an answer were published."""
+        were_uncertain = [side.resolve() for side in (self._ledger, self._curated)]
+        if any(were_uncertain):
+            self._runs.read(self._recovery)
+
     def _check(self, batch: CommitBatch) -> None:
-        if not batch.position.includes(self._curated.position):
+        asked = batch.replays.ranges()
+        if not batch.position.union(asked).includes(self._curated.position):
             raise ValueError(f"position {batch.position} goes back behind the committed {self._curated.position}")
         stray = [video.video.row_id for video in batch.videos if not batch.position.covers(video.video.row_id)]
         if stray:
             raise ValueError(f"rows {stray} are in the batch, but its position does not cover them")
+        is_known = self._runs.may_replay(owned_part(WHOLE, asked))
+        if not is_known or batch.replays.without(batch.position.ranges()) != batch.replays:
+            raise ValueError(f"rows {batch.replays} are not to be replayed, or finished by the batch's position")
 
     def _commit_ledger(self, batch: CommitBatch, pending: Pending) -> None:
-        removed = self._entries_of_removed(batch)
-        rows = [(video, run) for video in batch.videos if (run := self._run_to_write(video, removed)) is not None]
+        rows = self._runs.to_write(batch.videos, self._recovery)
+        same_as = self._same_bytes.first_rows([video for video, _ in rows])
         pending.num_ledger_rows = len(rows)
         standing = self._ledger.standing
         after = replace(
             standing,
             position=standing.position.union(batch.position.ranges()),
-            replays=standing.replays.without(OffsetRange(v.video.row_id, v.video.row_id + 1) for v in batch.videos),
+            replays=standing.replays.union(batch.replays.ranges()).without(batch.position.ranges()),
         )
         watermark = self._watermark(batch.position)
-        self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark))
-        for video, run in rows:
-            entry = LedgerEntry(run, video.outcome.status.value, kept_clip_ids(video))
-            self._half_committed[video.video.row_id] = entry
-
-    def _entries_of_removed(self, batch: CommitBatch) -> dict[int, LedgerEntry]:
-        """Return what the ledger says so far of the rows of ``batch`` that are gone from a source without keys."""
-        row_ids = [video.video.row_id for video in batch.videos if is_removed(video)]
-        if not row_ids:
-            return {}
-        with store_errors("ledger"):
-            return self._recovery.latest_entries(self._ledger.committer.manager.get_latest_snapshot(), row_ids)
-
-    def _run_to_write(self, video: ProcessedVideo, removed: dict[int, LedgerEntry]) -> int | None:
-        """Return the run number for a new ledger row, or None when the ledger has said the same already."""
-        row_id = video.video.row_id
-        if is_removed(video):
-            # Taken out: one that was told and not yet committed is told again, perhaps within the same batch.
-            known = removed.pop(row_id, None)
-            return None if known is None or known.status == VideoStatus.RETIRED else known.run + 1
-        if not self._ledger.standing.covers(row_id):
-            return 1
-        if self._curated.standing.covers(row_id):
-            return None
-        known = self._half_committed.get(row_id)
-        if known is None:
-            # The ledger's position covers it, but its row is gone or never was: an offset that held no row then.
-            return 1
-        if self._ledger.standing.replays.covers(row_id):
-            return known.run + 1
-        is_same = known.status == video.outcome.status.value and known.kept == kept_clip_ids(video)
-        return None if is_same else known.run + 1
+        self._commit_side(self._ledger, pending, after, ledger_rows(rows, self._lineage(pending), watermark, same_as))
+        self._runs.wrote(rows)
 
     def _commit_curated(self, batch: CommitBatch, pending: Pending) -> None:
+        self._same_bytes.add(batch.videos)
         videos = [video for video in batch.videos if not self._curated.standing.covers(video.video.row_id)]
-        versions = self._versions_with(batch.videos)
+        versions = self._versions.noted(batch.videos)
         if versions is not None:
             superseded = versions.superseded(key for key, _ in keys_of(videos))
             videos = [video for video in videos if video.video.row_id not in superseded]
@@ -332,26 +333,15 @@ class PaimonSink:
         superseded |= {video.video.row_id for video in batch.videos if is_removed(video)}
         rows = curated_rows(videos, self._lineage(pending))
         pending.num_clips = rows.num_rows
-        after = replace(self._curated.standing, position=batch.position)
+        standing = self._curated.standing
+        after = replace(
+            standing,
+            position=batch.position,
+            share=standing.share.without(batch.replays.ranges()),
+            replays=self._ledger.standing.replays,
+        )
         self._commit_side(self._curated, pending, after, rows, retired=superseded)
-        for video in batch.videos:
-            self._half_committed.pop(video.video.row_id, None)
-
-    def _versions_with(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
-        """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
-
-        They are noted here, where the ledger is known to hold them, and not where it was written: an answer that was
-        lost must not make a difference.
-        """
-        keys = keys_of(videos)
-        if self._versions is None and keys:
-            with store_errors("ledger"):
-                head = self._ledger.committer.manager.get_latest_snapshot()
-                index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
-            self._versions = VersionIndex(index)
-        if self._versions is not None:
-            self._versions.add(keys)
-        return self._versions
+        self._runs.finished(batch)
 
     def _commit_side(
         self,
@@ -386,36 +376,7 @@ class PaimonSink:
             replays=after.replays,
             mark=self._mark,
         )
-        side.fence.committing = None if step is None else sequence
-        try:
-            side.committer.publish(messages, sequence, marker.to_properties())
-            if step is not None:
-                self._on_step(step)
-        except SluiceError:
-            raise
-        except Exception as error:
-            side.is_uncertain = True
-            self._resolve(side)
-            own = side.fence.own
-            if own is None or (own.epoch, own.sequence, own.position) != (self._epoch, sequence, after.position):
-                raise StoreUnavailableError(f"{side.role} table: the commit failed: {error}") from error
-        side.fence.published = sequence
-        side.standing = standing_of(marker, self._shard)
-
-    def _resolve(self, side: Side) -> None:
-        """Learn from the table's own snapshots whether a commit without an answer was published."""
-        if not side.is_uncertain:
-            return
-        manager = side.committer.manager
-        side.fence.committing = None
-        with store_errors(f"{side.role} table"):
-            side.fence.check(manager, manager.get_latest_snapshot())
-        own = side.fence.own
-        if own is not None:
-            side.fence.published = own.sequence
-            side.standing = standing_of(own, self._shard)
-        self._read_half_committed()
-        side.is_uncertain = False
+        side.publish(messages, marker, None if step is None else partial(self._on_step, step))
 
     @property
     def _num_attempts(self) -> int:

@@ -183,8 +183,8 @@ class TakedownStore:
             StoreUnavailableError: the store did not answer.
         """
         found = (
-            Takedown.from_json(row["key"], row["value"], row["actor"], row["reason"], _utc(row["at"]))
-            for row in self._rows(_TAKEDOWN)
+            Takedown.from_json(row["key"], row["value"], row["actor"], row["reason"], row["at"])
+            for row in self.rows(_TAKEDOWN)
         )
         return sorted(found, key=lambda takedown: takedown.takedown_id)
 
@@ -195,9 +195,9 @@ class TakedownStore:
             StoreUnavailableError: the store did not answer.
         """
         found = []
-        for row in self._rows(_DONE):
+        for row in self.rows(_DONE):
             takedown_id, consumer, shard = row["key"].split(" ")
-            found.append(Obeyed(takedown_id, consumer, shard, at=_utc(row["at"]), **json.loads(row["value"])))
+            found.append(Obeyed(takedown_id, consumer, shard, at=row["at"], **json.loads(row["value"])))
         return found
 
     def of_shard(self, consumer: str, shard: str) -> tuple[Tombstones, list[Takedown]]:
@@ -218,7 +218,7 @@ class TakedownStore:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        self._write(_TAKEDOWN, takedown.takedown_id, takedown.to_json(), takedown.actor, takedown.reason, takedown.at)
+        self.write(_TAKEDOWN, takedown.takedown_id, takedown.to_json(), takedown.actor, takedown.reason, takedown.at)
 
     def note(self, obeyed: Obeyed) -> None:
         """Store that a shard has done it; harmless to repeat.
@@ -227,11 +227,16 @@ class TakedownStore:
             StoreUnavailableError: the store did not answer.
         """
         key = f"{obeyed.takedown_id} {obeyed.consumer} {obeyed.shard}"
-        self._write(_DONE, key, obeyed.to_json(), obeyed.consumer, None, obeyed.at)
+        self.write(_DONE, key, obeyed.to_json(), obeyed.consumer, None, obeyed.at)
 
-    def _write(self, kind: str, key: str, value: str, actor: str, reason: str | None, at: datetime) -> None:
+    def write(self, kind: str, key: str, value: str, actor: str, reason: str | None, at: datetime) -> None:
+        """Store a row; durable when this returns, and harmless to repeat.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
         row = {"kind": kind, "key": key, "value": value, "actor": actor, "reason": reason, "at": at}
-        # Every writer may commit: no row of these is ever changed.
+        # Every writer may commit: a row is written by one process, and again only with more in it.
         committer = TableCommitter(self._table, f"sluice-takedown-{uuid.uuid4()}", lambda manager, latest: None)
         try:
             with store_errors(self._name):
@@ -240,12 +245,17 @@ class TakedownStore:
         finally:
             committer.close()
 
-    def _rows(self, kind: str) -> list[dict[str, Any]]:
+    def rows(self, kind: str) -> list[dict[str, Any]]:
+        """Return the rows of one kind, times with their zone.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
         with store_errors(self._name):
             latest = self._table.snapshot_manager().get_latest_snapshot()
             columns = ("kind", "key", "value", "actor", "reason", "at")
             batches = stream(self._table, columns, latest, lambda builder: builder.equal("kind", kind))
-            return [row for batch in batches for row in batch.to_pylist()]
+            return [{**row, "at": _utc(row["at"])} for batch in batches for row in batch.to_pylist()]
 
 
 @dataclass(frozen=True)

@@ -7,66 +7,29 @@ looks at offsets and never at the order of completion, so a late result of an ol
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from consumers.paimon.commit.ledger_index import LedgerIndex, digests, of_consumer
+from consumers.paimon.catalog import store_errors
+from consumers.paimon.commit.ledger_index import LedgerIndex, of_consumer
+from consumers.paimon.commit.offset_index import MOST_RECENT, OffsetIndex
 from consumers.paimon.scan import ROW_ID, stream
 from schemas.records import ProcessedVideo, RowKind
 
 # Row ids in one filter; more are asked for in several scans.
 _MAX_IN_FILTER = 500
-_MOST_RECENT = 16_384
 
 
-class VersionIndex:
-    """The offsets of every key in the ledger: 24 bytes for each row, beside up to 16,384 recent ones at some 400.
+class VersionIndex(OffsetIndex):
+    """The offsets of every key of the source in the ledger.
 
     Args:
         index: the ledger's rows.
         most_recent: so many rows at most wait to be sorted in.
     """
 
-    def __init__(self, index: LedgerIndex, most_recent: int = _MOST_RECENT) -> None:
-        self._most_recent = most_recent
-        has_key = index.keys != b""
-        order = np.argsort(index.keys[has_key], kind="stable")
-        self._keys: NDArray[np.bytes_] = index.keys[has_key][order]
-        self._offsets: NDArray[np.int64] = index.row_ids[has_key][order]
-        self._recent: defaultdict[bytes, set[int]] = defaultdict(set)
-        self._num_recent = 0
-
-    def __len__(self) -> int:
-        return len(self._keys) + self._num_recent
-
-    def add(self, rows: Iterable[tuple[str, int]]) -> None:
-        """Note rows, as key and offset, that are in the ledger; again changes nothing."""
-        for key, offset in rows:
-            if offset in self.offsets(key):
-                continue
-            self._recent[_digest(key)].add(offset)
-            self._num_recent += 1
-            if self._num_recent >= self._most_recent:
-                self._merge()
-
-    def _merge(self) -> None:
-        pairs = sorted((digest, offset) for digest, offsets in self._recent.items() for offset in offsets)
-        keys = np.array([digest for digest, _ in pairs], dtype=self._keys.dtype)
-        places = np.searchsorted(self._keys, keys)
-        self._keys = np.insert(self._keys, places, keys)
-        self._offsets = np.insert(self._offsets, places, [offset for _, offset in pairs])
-        self._recent.clear()
-        self._num_recent = 0
-
-    def offsets(self, key: str) -> set[int]:
-        """Return the offsets of every row of ``key``."""
-        digest = _digest(key)
-        first, last = (int(np.searchsorted(self._keys, np.bytes_(digest), side=side)) for side in ("left", "right"))
-        return {*self._offsets[first:last].tolist(), *self._recent.get(digest, ())}
+    def __init__(self, index: LedgerIndex, most_recent: int = MOST_RECENT) -> None:
+        super().__init__(index.keys, index.row_ids, most_recent)
 
     def newest(self, key: str) -> int | None:
         """Return the offset that holds for ``key``, None where the ledger does not know it."""
@@ -79,6 +42,41 @@ class VersionIndex:
             offsets = self.offsets(key)
             found |= offsets - {max(offsets, default=-1)}
         return found
+
+
+class Versions:
+    """The versions in the ledger, which is read when the first key is met.
+
+    Args:
+        ledger: the pypaimon table.
+        consumer: whose rows.
+        source: of which raw table.
+    """
+
+    def __init__(self, ledger: Any, consumer: str, source: str) -> None:
+        self._ledger = ledger
+        self._consumer = consumer
+        self._source = source
+        self._index: VersionIndex | None = None
+
+    def noted(self, videos: Sequence[ProcessedVideo]) -> VersionIndex | None:
+        """Return the versions in the ledger, these videos', which it holds by now, included; None without any key.
+
+        They are noted when the ledger is known to hold them, and not where it was written: an answer that was lost
+        must not make a difference.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        keys = keys_of(videos)
+        if self._index is None and keys:
+            with store_errors("ledger"):
+                head = self._ledger.snapshot_manager().get_latest_snapshot()
+                index = LedgerIndex.read(self._ledger, head, self._consumer, self._source)
+            self._index = VersionIndex(index)
+        if self._index is not None:
+            self._index.add(keys)
+        return self._index
 
 
 def clip_row_ids(curated: Any, snapshot: Any | None, consumer: str, source: str, offsets: Iterable[int]) -> list[int]:
@@ -109,7 +107,3 @@ def keys_of(videos: Iterable[ProcessedVideo]) -> list[tuple[str, int]]:
 def is_removed(video: ProcessedVideo) -> bool:
     """Return whether it is a row without a key that was committed under this very offset before, and is gone."""
     return video.video.row_kind is RowKind.DELETE and video.video.key is None
-
-
-def _digest(key: str) -> bytes:
-    return bytes(digests([key])[0])

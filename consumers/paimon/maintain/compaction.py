@@ -30,6 +30,7 @@ PROPERTIES = {"sluice.maintenance": "compact"}
 _ADD, _DELETE = 0, 1
 _COMPACT = 1
 """File source of Paimon's: not written by an append."""
+_NEVER_NULL = ("_SEQUENCE_NUMBER", "_VALUE_KIND")
 # Rows of Paimon's key-value files that stand for a row that is there: inserted, or the new state after an update.
 _INSERT, _UPDATE_AFTER = 0, 2
 
@@ -124,7 +125,7 @@ class KeyedCompaction:
         least_files: so few are left as they are.
     """
 
-    def __init__(self, table: Any, least_files: int = 50) -> None:
+    def __init__(self, table: Any, least_files: int = 10) -> None:
         self._table = table
         self._least_files = least_files
 
@@ -158,7 +159,9 @@ class KeyedCompaction:
             entry.file.set_file_path(self._table.table_path, entry.partition, entry.bucket)
             with self._table.file_io.new_input_stream(entry.file.physical_path()) as stream:
                 tables.append(pq.read_table(BytesIO(stream.read())))
-        rows = pa.concat_tables(tables).combine_chunks()
+        # Writers differ in whether they say of a column that it is never null.
+        schema = pa.schema([field.with_nullable(field.name not in _NEVER_NULL) for field in tables[0].schema])
+        rows = pa.concat_tables([each.select(schema.names).cast(schema) for each in tables]).combine_chunks()
         keys = [name for name in rows.column_names if name.startswith("_KEY_")]
         rows = rows.sort_by([*((key, "ascending") for key in keys), ("_SEQUENCE_NUMBER", "ascending")])
         is_last = pa.array([True] * rows.num_rows)

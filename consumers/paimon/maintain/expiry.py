@@ -82,13 +82,17 @@ class Expiry:
         table: the pypaimon table.
         retention: which stay.
         most_at_once: snapshots in one round.
+        expire_before: snapshots before this one do not stay for their number, only for their age.
     """
 
-    def __init__(self, table: Any, retention: Retention, most_at_once: int = _SNAPSHOTS_AT_ONCE) -> None:
+    def __init__(
+        self, table: Any, retention: Retention, most_at_once: int = _SNAPSHOTS_AT_ONCE, *, expire_before: int = 0
+    ) -> None:
         self._files = TableFiles(table)
         self._manager = self._files.manager
         self._retention = retention
         self._most_at_once = most_at_once
+        self._expire_before = expire_before
 
     def run(self, now: datetime, *, dry: bool = False) -> Expired:
         """Expire what is due at ``now``; with ``dry`` only say what that would be.
@@ -135,7 +139,8 @@ class Expiry:
     def _due(self, ids: list[int], now: datetime, most: int) -> list[Any]:
         """Return the oldest snapshots that neither age nor number keeps."""
         due = []
-        for place, snapshot_id in enumerate(ids[: max(0, len(ids) - self._retention.least)][:most]):
+        num_unwanted = max(0, len(ids) - self._retention.least, sum(each < self._expire_before for each in ids))
+        for place, snapshot_id in enumerate(ids[: min(num_unwanted, len(ids) - 1, most)]):
             snapshot = read_snapshot(self._manager, snapshot_id)
             if snapshot is None:
                 break
@@ -214,10 +219,8 @@ class Expiry:
                 garbage.lists.pop(name, None)
                 for manifest in self._files.manifests(name):
                     garbage.manifests.pop(manifest.name, None)
-                    if data and garbage.data_files:
-                        for record in self._files.records(manifest.name):
-                            for path in self._files.data_paths(record):
-                                garbage.data_files.pop(path, None)
+            for path in self._files.live_paths(snapshot) if data and garbage.data_files else ():
+                garbage.data_files.pop(path, None)
             if snapshot.index_manifest is not None and garbage.index_manifests:
                 garbage.index_manifests.discard(snapshot.index_manifest)
                 for path in self._files.index_paths(snapshot.index_manifest):

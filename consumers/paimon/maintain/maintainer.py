@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 from consumers.clock import Clock
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.takedown import TakedownStore
 from consumers.paimon.maintain.compaction import AppendCompaction, Compacted, KeyedCompaction
 from consumers.paimon.maintain.expiry import Expired, Expiry, Retention
 from consumers.paimon.maintain.orphans import Orphans, Swept
+from consumers.paimon.maintain.purge import Purge, PurgeReport
 from consumers.paimon.maintain.table_files import TableFiles
-from consumers.paimon.maintain.tracked import Purged, TrackedCompaction, TrackedReport
+from consumers.paimon.maintain.tracked import Purged
 from consumers.paimon.tables import TableNames
 
 logger = logging.getLogger(__name__)
 
+PURGE_WITHIN = timedelta(days=4)
 LEDGER_SORT = ("consumer", "source_table", "source_row_id", "run")
 """By which the rows of a compacted ledger file are sorted."""
-CLIP_KEY = "clip_id"
-"""A column of the curated table that is empty in no clip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class TableReport:
         purged: deleted rows whose bytes have left the newest snapshot.
         expired: snapshots and what went with them.
         orphans: files that nothing referred to.
+        takedowns: of the curated table, those whose bytes are not off the store yet.
         left_alone: why nothing was done, None where it was.
     """
 
@@ -43,6 +45,7 @@ class TableReport:
     purged: Purged = field(default_factory=Purged)
     expired: Expired = field(default_factory=Expired)
     orphans: Swept = field(default_factory=Swept)
+    takedowns: PurgeReport = field(default_factory=PurgeReport)
     left_alone: str | None = None
 
 
@@ -55,6 +58,7 @@ class Maintainer:
         retention: which snapshots stay.
         clock: time.
         is_stopped: asked between any two steps; True ends the round there.
+        purge_within: how long after a takedown its bytes may be on the store.
 
     Raises:
         ConfigurationError: a table is missing.
@@ -68,6 +72,7 @@ class Maintainer:
         retention: Retention,
         clock: Clock,
         is_stopped: Callable[[], bool] = lambda: False,
+        purge_within: timedelta = PURGE_WITHIN,
     ) -> None:
         catalog = open_catalog(config)
         self._ledger, self._curated, self._control = (
@@ -76,6 +81,8 @@ class Maintainer:
         self._retention = retention
         self._clock = clock
         self._is_stopped = is_stopped
+        self._purge_within = purge_within
+        self._takedowns = TakedownStore(config, names.control)
 
     def run(self, *, dry: bool = False, sweep: bool = True) -> list[TableReport]:
         """Compact, expire and sweep up, table by table.
@@ -100,26 +107,49 @@ class Maintainer:
         reason = left_alone(table)
         if reason is not None:
             return TableReport(name, left_alone=reason)
-        done = self._compact(table, dry)
-        compacted, purged = done.compacted, done.purged
-        if compacted.num_before and not dry:
-            logger.info("table %s: %d data files became %d", name, compacted.num_before, compacted.num_after)
-        if purged.num_rows and not dry:
-            logger.info("table %s: %d deleted rows have no bytes in it any more", name, purged.num_rows)
-        if self._is_stopped():
-            return TableReport(name, compacted, purged)
-        expired = Expiry(table, self._retention).run(now, dry=dry)
-        if expired.num_snapshots and not dry:
-            logger.info("table %s: %d snapshots expired", name, expired.num_snapshots)
-        swept = Swept() if not sweep or self._is_stopped() else Orphans(table).run(now, dry=dry)
-        return TableReport(name, compacted, purged, expired, swept)
+        if table is self._curated:
+            return self._keep(table, name, now, Purge.read(table, self._takedowns), dry=dry, sweep=sweep)
+        compaction = AppendCompaction(table, LEDGER_SORT) if table is self._ledger else KeyedCompaction(table)
+        report = TableReport(name, _told(name, compaction.run(dry=dry), dry))
+        return self._expire(table, report, now, dry=dry, sweep=sweep)
 
-    def _compact(self, table: Any, dry: bool) -> TrackedReport:
-        if table is self._ledger:
-            return TrackedReport(AppendCompaction(table, LEDGER_SORT).run(dry=dry))
-        if table is self._control:
-            return TrackedReport(KeyedCompaction(table).run(dry=dry))
-        return TrackedCompaction(table, CLIP_KEY).run(dry=dry, is_stopped=self._is_stopped)
+    def _keep(self, table: Any, name: str, now: datetime, purge: Purge, *, dry: bool, sweep: bool) -> TableReport:
+        """Maintain the curated table, whose deleted rows lose their bytes as well."""
+        compaction = purge.compaction()
+        done = compaction.run(dry=dry, is_stopped=self._is_stopped)
+        if done.purged.num_rows and not dry:
+            logger.info("table %s: %d deleted rows have no bytes in it any more", name, done.purged.num_rows)
+        if not dry and not self._is_stopped():
+            purge = purge.note_rewritten(compaction, now)
+        report = TableReport(name, _told(name, done.compacted, dry), done.purged)
+        report = self._expire(table, report, now, dry=dry, sweep=sweep, expire_before=purge.expire_before)
+        if not dry and not self._is_stopped():
+            purge = purge.note_gone(now)
+        takedowns = purge.report(self._purge_within, now)
+        for takedown in takedowns.overdue:
+            logger.warning(
+                "takedown %s: its bytes are still on the store%s",
+                takedown,
+                "" if report.expired.held_by is None else f": snapshots stay for the {report.expired.held_by}",
+            )
+        return replace(report, takedowns=takedowns)
+
+    def _expire(
+        self, table: Any, report: TableReport, now: datetime, *, dry: bool, sweep: bool, expire_before: int = 0
+    ) -> TableReport:
+        if self._is_stopped():
+            return report
+        expired = Expiry(table, self._retention, expire_before=expire_before).run(now, dry=dry)
+        if expired.num_snapshots and not dry:
+            logger.info("table %s: %d snapshots expired", report.table, expired.num_snapshots)
+        swept = Swept() if not sweep or self._is_stopped() else Orphans(table).run(now, dry=dry)
+        return replace(report, expired=expired, orphans=swept)
+
+
+def _told(name: str, compacted: Compacted, dry: bool) -> Compacted:
+    if compacted.num_before and not dry:
+        logger.info("table %s: %d data files became %d", name, compacted.num_before, compacted.num_after)
+    return compacted
 
 
 def left_alone(table: Any) -> str | None:

@@ -52,40 +52,54 @@ class Orphans:
 
     def find(self, now: datetime) -> list[FoundFile]:
         """Return the orphans as of ``now``."""
-        before_s = (now - MIN_AGE).timestamp()
         found = [*self._files.metadata_found(), *self._files.data_found()]
-        suspects = {file.name: file for file in found if file.modified_s < before_s}
+        return self._unnamed(found, now - MIN_AGE) or []
+
+    def find_data(self, before: datetime) -> list[FoundFile] | None:
+        """Return the files of rows that are older than ``before`` and that nothing refers to; None if nobody can tell.
+
+        They may be younger than a day, and belong to a commit under way.
+        """
+        return self._unnamed(list(self._files.data_found()), before)
+
+    def _unnamed(self, found: list[FoundFile], before: datetime) -> list[FoundFile] | None:
+        suspects = {file.name: file for file in found if file.modified_s < before.timestamp()}
         if not suspects:
             return []
-        snapshots = dict.fromkeys(reversed(self._files.snapshot_ids()))
-        seen: set[str] = set()
-        for snapshot_id in snapshots:
+        ids = set(self._files.snapshot_ids())
+        for snapshot_id in sorted(ids, reverse=True):
             snapshot = read_snapshot(self._files.manager, snapshot_id)
-            if snapshot is not None:
-                self._clear(suspects, snapshot, seen)
+            # What a snapshot has, its predecessor had, or it was added by it.
+            if snapshot is None or not self._clear(suspects, snapshot, is_complete=snapshot_id - 1 not in ids):
+                # It expires at this moment, and what it leaves to the next one is not known.
+                return None
             if not suspects:
                 return []
         for snapshot in self._files.tagged().values():
-            self._clear(suspects, snapshot, seen)
+            self._clear(suspects, snapshot, is_complete=True)
         return list(suspects.values())
 
-    def _clear(self, suspects: dict[str, FoundFile], snapshot: Any, seen: set[str]) -> None:
-        """Take out of ``suspects`` what ``snapshot`` refers to; ``seen`` are files that were read before."""
+    def _clear(self, suspects: dict[str, FoundFile], snapshot: Any, *, is_complete: bool) -> bool:
+        """Take out of ``suspects`` what ``snapshot`` refers to; return whether it was there to be read.
+
+        Args:
+            suspects: by name.
+            snapshot: which.
+            is_complete: all of its data files, not only those that its predecessor had not.
+        """
         try:
+            names = set()
             for name in self._files.lists(snapshot):
-                suspects.pop(name, None)
-                for manifest in self._files.manifests(name):
-                    suspects.pop(manifest.name, None)
-                    if manifest.name not in seen:
-                        seen.add(manifest.name)
-                        for record in self._files.records(manifest.name):
-                            for path in self._files.data_paths(record):
-                                suspects.pop(path.rsplit("/", 1)[-1], None)
-            if snapshot.index_manifest is not None and snapshot.index_manifest not in seen:
-                seen.add(snapshot.index_manifest)
-                suspects.pop(snapshot.index_manifest, None)
-                for path in self._files.index_paths(snapshot.index_manifest):
-                    suspects.pop(path.rsplit("/", 1)[-1], None)
+                names.add(name)
+                names.update(manifest.name for manifest in self._files.manifests(name))
+            paths = self._files.live_paths(snapshot) if is_complete else self._files.added_paths(snapshot)
+            if snapshot.index_manifest is not None:
+                names.add(snapshot.index_manifest)
+                paths.update(self._files.index_paths(snapshot.index_manifest))
         except FileNotFoundError:
             if read_snapshot(self._files.manager, snapshot.id) is not None:
                 raise
+            return False
+        for name in (*names, *(path.rsplit("/", 1)[-1] for path in paths)):
+            suspects.pop(name, None)
+        return True

@@ -15,6 +15,7 @@ from pypaimon.table.row.generic_row import GenericRowDeserializer
 from pypaimon.tag.tag_manager import TagManager
 from pypaimon.utils.file_store_path_factory import canonical_data_file_path
 
+from consumers.paimon.commit.merging import identity
 from consumers.paimon.commit.staging import modified_s
 
 _SNAPSHOT = re.compile(r"^snapshot-(\d+)$")
@@ -132,6 +133,34 @@ class TableFiles:
             ): entry.index_file.file_size
             for entry in IndexManifestFile(self._table).read(index_manifest)
         }
+
+    def live_paths(self, snapshot: Any) -> set[str]:
+        """Return the paths of the data files that ``snapshot`` has, and of those beside them.
+
+        Raises:
+            FileNotFoundError: a list or a manifest of it is not there.
+        """
+        added: dict[tuple[Any, ...], dict[str, Any]] = {}
+        deleted = set()
+        for name in (snapshot.base_manifest_list, snapshot.delta_manifest_list):
+            for manifest in self.manifests(name):
+                for record in self.records(manifest.name):
+                    if record["_KIND"] == DELETE:
+                        deleted.add(identity(record))
+                    else:
+                        added[identity(record)] = record
+        live = (record for key, record in added.items() if key not in deleted)
+        return {path for record in live for path in self.data_paths(record)}
+
+    def added_paths(self, snapshot: Any) -> set[str]:
+        """Return the paths of the data files that ``snapshot`` has and its predecessor had not, and of those beside.
+
+        Raises:
+            FileNotFoundError: a list or a manifest of it is not there.
+        """
+        manifests = self.manifests(snapshot.delta_manifest_list)
+        records = (record for manifest in manifests for record in self.records(manifest.name))
+        return {path for record in records if record["_KIND"] != DELETE for path in self.data_paths(record)}
 
     def data_paths(self, record: dict[str, Any]) -> list[str]:
         """Return the path of the data file of a manifest's entry, and of those beside it."""

@@ -134,11 +134,13 @@ class TrackedCompaction:
                 logger.debug("table %s: %s", self._table.identifier.get_full_name(), error)
         return total
 
-    def has_bytes(self, snapshot: Any) -> bool:
-        """Return whether a deleted row that has to lose its bytes now has them in ``snapshot`` still."""
+    def with_bytes(self, snapshot: Any) -> Iterator[dict[str, Any]]:
+        """Yield the deleted rows that have their bytes in ``snapshot`` still."""
         deletions = self._deletions.read(snapshot)
-        groups = (group for _, groups in self._groups(snapshot, deletions) for group in groups if group.dead)
-        return any(self._is_urgent(row) for group in groups for row in self._with_bytes(group))
+        for _, groups in self._groups(snapshot, deletions) if deletions else ():
+            for group in groups:
+                if group.dead:
+                    yield from self._with_bytes(group)
 
     def _groups(
         self, snapshot: Any, deletions: Mapping[Bucket, BucketDeletions]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,14 @@ from consumers.paimon.commit.generation import current_source
 from consumers.paimon.commit.ledger_index import as_ranges, contained
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
 from consumers.paimon.reading.audit_clips import AuditedClips, DeepCheck
+from consumers.paimon.reading.audit_done import Done
 from consumers.paimon.reading.audit_keys import comparable, compare_keys
 from consumers.paimon.reading.audit_ledger import AuditedLedger, RawReader, compare_rows
 from consumers.paimon.reading.audit_report import AuditReport, Findings
 from consumers.paimon.source.changelog_source import ChangelogSource
 from consumers.paimon.source.guard import OnExpired
 from consumers.paimon.tables import RawColumns, TableNames, has_row_ids
-from schemas.positions import OffsetRange, Position
-from schemas.shards import Base, Share
+from schemas.positions import OffsetRange
 
 _MARKER_EXPIRED = "the consumer's marker has expired: rows without a ledger row are counted as pending"
 
@@ -70,13 +71,14 @@ def audit(
         source = current_source([(ledger, ledger_head), (curated, curated_head)], consumer, raw_name)
         tell(f"reading {names.ledger}")
         told = AuditedLedger.read(ledger, ledger_head, consumer, source, reader.own_files, findings)
-        shards = () if division is None else division.shards(source)
-        done = _Done(shards) if division is not None or len(told.index.row_ids) == 0 else None
+        done = Done(division, source) if division is not None or len(told.index.row_ids) == 0 else None
         if done is None:
             findings.note(_MARKER_EXPIRED)
         tell(f"reading {names.raw}")
+        is_gone = np.zeros(len(told.index.row_ids), dtype=np.bool_)
         if has_row_ids(raw):
-            num_rows, num_pending = _by_row_ids(reader, raw_head, told, done, findings)
+            existing, num_pending = _by_row_ids(reader, raw_head, told, done, findings)
+            num_rows, is_gone = len(existing), _gone(told, existing, raw_head)
         else:
             at = comparable(raw, raw_head, None if done is None else done.watermark)
             compared = compare_keys(reader, raw, at, told, findings)
@@ -86,20 +88,21 @@ def audit(
                 num_pending = changes.num_rows(list(done.missing(changes.head().next_offset)))
         tell(f"reading {names.curated}")
         clips = AuditedClips.read(curated, curated_head, consumer, source, findings, deep)
-    num_retired = _compare_clips(told, clips, done, findings)
+    is_swept = done is not None and raw_head is not None and done.swept_id >= int(raw_head.id)
+    on_clips = _compare_clips(told, clips, done, _Gone(is_gone, is_swept), findings)
     _count_repeated(told, findings)
     return AuditReport(
         rows=num_rows,
         ledger_rows=len(told.index.row_ids),
         clips=len(clips.own),
-        pending=num_pending,
+        pending=num_pending + on_clips.num_pending_rows,
         missing=findings.counts["missing"],
         mismatched=findings.counts["mismatched"],
         duplicated=findings.counts["duplicated"],
         unaccounted=findings.counts["unaccounted"],
         clips_missing=findings.counts["clips_missing"],
         clips_duplicated=findings.counts["clips_duplicated"],
-        clips_retired=num_retired,
+        clips_retired=on_clips.num_retired,
         files_missing=findings.counts["files_missing"],
         files_damaged=findings.counts["files_damaged"],
         clips_checked=clips.num_checked,
@@ -108,56 +111,31 @@ def audit(
     )
 
 
-class _Done:
-    """What the shards of a consumer have finished between them."""
-
-    def __init__(self, shards: tuple[tuple[Share, Position], ...]) -> None:
-        self._shards = shards
-
-    @property
-    def watermark(self) -> int:
-        """The offset below which everything is finished, of a consumer that is not divided."""
-        return min((position.watermark for _, position in self._shards), default=0)
-
-    def missing(self, end: int) -> Iterator[OffsetRange]:
-        """Yield what is not finished below ``end``, of a consumer that is not divided."""
-        position = self._shards[0][1] if self._shards else Position()
-        yield from position.missing(end)
-
-    def covers(self, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return for each of ``offsets`` whether it is finished, (n,) bool."""
-        covered = np.zeros(len(offsets), dtype=np.bool_)
-        for share, position in self._shards:
-            for part in (Base(share.shard, position), *share.bases):
-                is_owned = offsets % part.shard.count == part.shard.index
-                covered |= is_owned & _within(offsets, part.position)
-        return covered
-
-
-def _within(offsets: NDArray[np.int64], position: Position) -> NDArray[np.bool_]:
-    ranges = position.ranges()
-    if not ranges:
-        return np.zeros(len(offsets), dtype=np.bool_)
-    starts = np.array([part.start for part in ranges], dtype=np.int64)
-    ends = np.array([part.end for part in ranges], dtype=np.int64)
-    index = np.searchsorted(starts, offsets, side="right") - 1
-    return np.asarray((index >= 0) & (offsets < ends[np.maximum(index, 0)]), dtype=np.bool_)
-
-
 def _by_row_ids(
-    reader: RawReader, snapshot: Any | None, ledger: AuditedLedger, done: _Done | None, findings: Findings
-) -> tuple[int, int]:
-    """Compare row by row and return how many rows there are, and how many of them are pending."""
+    reader: RawReader, snapshot: Any | None, ledger: AuditedLedger, done: Done | None, findings: Findings
+) -> tuple[NDArray[np.int64], int]:
+    """Compare row by row and return the row ids that there are, and how many of them are pending."""
     existing, without = compare_rows(reader, snapshot, ledger, findings)
     if done is None:
-        return len(existing), len(without)
+        return existing, len(without)
     missing = without[done.covers(without)]
     lacks = (
         f"table {ledger.name}: lacks {_rows_text(part)} of {ledger.source}, which the position covers"
         for part in as_ranges(missing)
     )
     findings.add("missing", lacks, len(missing))
-    return len(existing), int((~done.covers(existing)).sum())
+    return existing, int((~done.covers(existing)).sum())
+
+
+def _gone(ledger: AuditedLedger, existing: NDArray[np.int64], snapshot: Any | None) -> NDArray[np.bool_]:
+    """Return for each ledger row whether the raw table has deleted its row, at whatever id that had last, (n,) bool."""
+    current = ledger.index.row_ids.copy()
+    if ledger.moved_to:
+        moved = np.isin(current, np.fromiter(ledger.moved_to, dtype=np.int64))
+        current[moved] = [ledger.moved_to[row_id] for row_id in current[moved].tolist()]
+    # What came into the raw table after this look at it, the ledger may have already.
+    end = 0 if snapshot is None else int(snapshot.next_row_id or 0)
+    return np.asarray((current < end) & ~np.isin(current, existing), dtype=np.bool_)
 
 
 def _count_repeated(ledger: AuditedLedger, findings: Findings) -> None:
@@ -171,8 +149,26 @@ def _count_repeated(ledger: AuditedLedger, findings: Findings) -> None:
     findings.add("duplicated", repeated, int((counts - 1).sum()))
 
 
-def _compare_clips(ledger: AuditedLedger, clips: AuditedClips, done: _Done | None, findings: Findings) -> int:
-    """Hold the ledger's kept clips against the curated table, both ways; return how many are retired."""
+@dataclass(frozen=True)
+class _Gone:
+    """Which ledger rows are of deleted rows, (n,) bool, and whether the consumer has looked for those already."""
+
+    rows: NDArray[np.bool_]
+    is_swept: bool
+
+
+@dataclass(frozen=True)
+class _ClipsCompared:
+    """How many clips are retired, and how many rows have clips that the consumer is about to take out."""
+
+    num_retired: int
+    num_pending_rows: int
+
+
+def _compare_clips(
+    ledger: AuditedLedger, clips: AuditedClips, done: Done | None, gone: _Gone, findings: Findings
+) -> _ClipsCompared:
+    """Hold the ledger's kept clips against the curated table, both ways."""
     index, found = ledger.index, clips.own
     # The ledger is ahead of the curated table while a commit is between the two.
     is_done = np.ones(len(index.row_ids), dtype=np.bool_) if done is None else done.covers(index.row_ids)
@@ -181,8 +177,15 @@ def _compare_clips(ledger: AuditedLedger, clips: AuditedClips, done: _Done | Non
     is_newest = index.newest_versions()
     may_stand = is_latest & (index.newest_versions(is_done) | ~is_done)
     must_stand = is_latest & is_newest & is_done
-    claimed = np.unique(index.clips[may_stand[index.clip_owners]])
-    is_lacking = must_stand[index.clip_owners] & ~contained(index.clips, found)
+    # Between the two publishes of a commit that takes clips out the ledger says so, and they still stand.
+    is_written = np.zeros(len(index.row_ids), dtype=np.bool_)
+    if done is not None:
+        is_written = done.has_commit(index.row_ids, ledger.sequences)
+    is_left = ~is_latest & np.isin(index.row_ids, index.row_ids[is_latest & ~is_written])
+    is_standing = contained(index.clips, found)
+    owners_standing = index.clip_owners[is_standing]
+    claimed = np.unique(index.clips[(may_stand | is_left)[index.clip_owners]])
+    is_lacking = must_stand[index.clip_owners] & ~is_standing
     lacking, places = np.unique(index.clips[is_lacking], return_index=True)
     owners = index.row_ids[index.clip_owners[is_lacking][places]].tolist()
     lacks = (
@@ -200,7 +203,17 @@ def _compare_clips(ledger: AuditedLedger, clips: AuditedClips, done: _Done | Non
     strangers = present[~contained(present, claimed)]
     unclaimed = (f"table {clips.name}: has clip {_shown(d)}, which no row of {ledger.name} claims" for d in strangers)
     findings.add("unaccounted", unclaimed, len(strangers))
-    return int((is_latest & ~is_newest)[index.clip_owners].sum())
+    is_of_gone = is_latest & gone.rows
+    kept_of_gone = np.unique(index.row_ids[owners_standing[is_of_gone[owners_standing]]])
+    left = np.unique(index.row_ids[owners_standing[is_left[owners_standing]]])
+    if gone.is_swept:
+        stands = (
+            f"table {clips.name}: has clips of row {row_id} of {ledger.source}, which was deleted"
+            for row_id in kept_of_gone.tolist()
+        )
+        findings.add("unaccounted", stands, int(is_of_gone[owners_standing].sum()))
+    num_pending_rows = len(left) + (0 if gone.is_swept else len(kept_of_gone))
+    return _ClipsCompared(int((is_latest & ~is_newest)[index.clip_owners].sum()), num_pending_rows)
 
 
 def _rows_text(part: OffsetRange) -> str:

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from consumers.paimon.commit.ledger_index import LedgerIndex, digests
 from consumers.paimon.reading.audit_report import Findings
 from consumers.paimon.reading.audit_scan import AuditScan
+from consumers.paimon.reading.known_videos import FIRST_ROW
 from consumers.paimon.scan import ROW_ID
 from consumers.paimon.source.raw_rows import read_raw_row
 from consumers.paimon.tables import RawColumns, VideoColumnKind, check_raw_table
@@ -26,6 +28,7 @@ from schemas.records import RowKind
 
 _DIGEST = np.dtype("S16")
 _Digests = NDArray[np.bytes_]
+_MOVED = ("source_key", "source_row_id")
 _TOLD = ("video_id", "source_uri", "row_kind")
 # Scores are most of a clip in the ledger.
 _PARTS = {"clips": ("clips.list.element.clip_id", "clips.list.element.kept")}
@@ -41,6 +44,8 @@ class AuditedLedger:
         index: rows and kept clips.
         contents: digest of the video that each row tells of, (n,) S16.
         is_delete: whether the row tells that its video is gone, (n,) bool.
+        sequences: number of the commit that wrote each row, (n,) int64.
+        moved_to: the newest id of each row that got another.
     """
 
     name: str
@@ -48,6 +53,8 @@ class AuditedLedger:
     index: LedgerIndex
     contents: _Digests
     is_delete: NDArray[np.bool_]
+    sequences: NDArray[np.int64]
+    moved_to: Mapping[int, int]
 
     @classmethod
     def read(
@@ -68,6 +75,8 @@ class AuditedLedger:
         scan.check_files(findings)
         contents: list[_Digests] = [np.empty(0, dtype=_DIGEST)]
         deletes: list[NDArray[np.bool_]] = [np.empty(0, dtype=np.bool_)]
+        sequences: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+        moved_to: dict[int, int] = {}
 
         def rows() -> Iterator[pa.RecordBatch]:
             for batch in scan.batches():
@@ -75,10 +84,23 @@ class AuditedLedger:
                 contents.append(_contents(told, own_files))
                 kinds = batch.column("row_kind").to_pylist()
                 deletes.append(np.array([kind == RowKind.DELETE.value for kind in kinds], dtype=np.bool_))
+                sequences.append(np.asarray(batch.column("commit_sequence").to_numpy(), dtype=np.int64))
+                moved = batch.filter(pc.equal(batch.column("row_kind"), RowKind.MOVE.value))
+                for key, row_id in zip(*(moved.column(name).to_pylist() for name in _MOVED), strict=True):
+                    first_id = int(key.removeprefix(FIRST_ROW))
+                    moved_to[first_id] = max(row_id, moved_to.get(first_id, row_id))
                 yield batch
 
         index = LedgerIndex.of(rows())
-        return cls(scan.name, source, index, np.concatenate(contents), np.concatenate(deletes))
+        return cls(
+            scan.name,
+            source,
+            index,
+            np.concatenate(contents),
+            np.concatenate(deletes),
+            np.concatenate(sequences),
+            moved_to,
+        )
 
 
 class RawReader:

@@ -31,12 +31,14 @@ class AuditReport:
         rows: raw rows when the audit began; of a table that is read change by change, those that stand in it.
         ledger_rows: the consumer's ledger rows, all runs.
         clips: the consumer's clips in the curated table.
-        pending: raw rows, or changes, that the consumer's position does not cover yet; not an error.
+        pending: raw rows, or changes, that the consumer's position does not cover yet, and rows that are gone whose
+            clips it is still to take out; not an error.
         missing: raw rows that the position covers and the ledger does not hold.
         mismatched: raw rows of which the ledger tells something else: another video, another version of it, or that it
             stands although it was deleted.
         duplicated: ledger rows beyond one per source row and run.
-        unaccounted: clips that no ledger row of a latest run and a newest version claims.
+        unaccounted: clips that no ledger row of a latest run and a newest version claims, and those of rows that were
+            deleted before the consumer last looked for such.
         clips_missing: clips that the ledger says were kept, and that the curated table lacks.
         clips_duplicated: clips beyond one per clip id, whichever consumer wrote them.
         clips_retired: kept clips that a newer version or the deletion of their video took out again; not an error.

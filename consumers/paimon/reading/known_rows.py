@@ -34,7 +34,7 @@ from consumers.errors import SourceChangedError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.ledger_index import as_ranges, of_consumer
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, read_division
-from consumers.paimon.reading.known_videos import KnownVideos, has_id
+from consumers.paimon.reading.known_videos import FIRST_ROW, KnownVideos, has_id
 from consumers.paimon.scan import ROW_ID, stream
 from consumers.paimon.snapshots import snapshot_time
 from consumers.paimon.source.identity import WHAT_NOW
@@ -46,7 +46,6 @@ from schemas.records import BlobReference, RawVideo, RowKind, SkippedRange, Vide
 from schemas.shards import WHOLE, Base, Shard
 from schemas.source_mark import SourceMark
 
-_KEY = "row:"
 _DIGEST_BYTES = 16
 _DIGEST = np.dtype(f"S{_DIGEST_BYTES}")
 # More than a consumer can have read and not committed.
@@ -141,7 +140,7 @@ class KnownRows:
                 known = known or self._load()
                 first_id = self._first_id(known, item, content)
             self._remember(item.row_id, content, first_id)
-            yield item if first_id is None else replace(item, row_kind=RowKind.MOVE, key=f"{_KEY}{first_id}")
+            yield item if first_id is None else replace(item, row_kind=RowKind.MOVE, key=f"{FIRST_ROW}{first_id}")
 
     def _first_id(self, known: KnownVideos, video: RawVideo, content: bytes) -> int | None:
         if content:
@@ -231,7 +230,7 @@ class KnownRows:
             columns.append(_as_columns([(row, self._content(row["video_id"], _blob(row))) for row in rows]))
             for row in rows:
                 if row["status"] == VideoStatus.MOVED:
-                    first_id = int(row["source_key"].removeprefix(_KEY))
+                    first_id = int(row["source_key"].removeprefix(FIRST_ROW))
                     current[first_id] = max(row["source_row_id"], current.get(first_id, 0))
         row_ids, runs, contents, is_retired, is_moved, is_curated = (
             np.concatenate(parts) for parts in zip(*columns, strict=True)

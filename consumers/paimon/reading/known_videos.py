@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+FIRST_ROW = "row:"
+"""How the key of a row begins that was there under another id: the first one follows."""
+
 
 @dataclass
 class KnownVideos:

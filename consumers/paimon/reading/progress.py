@@ -8,6 +8,7 @@ from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker
+from consumers.paimon.commit.recovery import standing_of
 from consumers.paimon.snapshots import earliest_snapshot_id, identity_of, read_snapshot, snapshot_time
 from consumers.paimon.source.changelog_source import ChangelogSource
 from consumers.paimon.source.offsets import snapshot_of
@@ -131,6 +132,7 @@ class PaimonProgress:
             committed_at=snapshot_time(snapshot),
             snapshot_id=int(snapshot.id),
             share=Share(self._shard, marker.share.bases),
+            replays=standing_of(marker, self._shard).replays,
         )
 
     def origin(self, offset: int) -> RowOrigin | None:

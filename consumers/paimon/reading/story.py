@@ -1,4 +1,4 @@
-"""One video's whole story, and lists of dead letters, from the ledger."""
+"""One video's whole story, and lists of videos: all, dead letters, rejected; from the ledger."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from consumers.paimon.commit.ledger_index import of_consumer
 from consumers.paimon.reading.ledger_walk import Condition, newest_windows
 from consumers.paimon.scan import stream
 from consumers.paimon.tables import TableNames
+from schemas.object_names import readable
 from schemas.records import VideoStatus
 from schemas.tables import LEDGER
 
@@ -39,6 +40,19 @@ _REJECTED_COLUMNS = (
     "run",
     "processed_at",
 )
+_VIDEO_COLUMNS = (
+    "source_row_id",
+    "video_id",
+    "source_uri",
+    "status",
+    "duration_s",
+    "num_clips_kept",
+    "num_clips_rejected",
+    "failure_stage",
+    "failure_class",
+    "run",
+    "processed_at",
+)
 # Row ids in one filter; more are asked for one after another.
 _MAX_IN_FILTER = 500
 
@@ -59,6 +73,39 @@ class LetterFilter:
             and (self.stage is None or row["failure_stage"] == self.stage)
             and (self.error_class is None or row["failure_class"] == self.error_class)
         )
+
+
+@dataclass(frozen=True, slots=True)
+class VideoFilter:
+    """Which videos; None does not restrict.
+
+    Attributes:
+        status: what became of it in its latest run.
+        uri: exactly this object.
+        video_id: exactly this id.
+        text: part of the id, or of the URI as a person knows the file, case ignored.
+        before_row_id: begins the next page.
+    """
+
+    status: VideoStatus | None = None
+    uri: str | None = None
+    video_id: str | None = None
+    text: str | None = None
+    before_row_id: int | None = None
+
+    def admits(self, row: Mapping[str, Any]) -> bool:
+        """Return whether the latest run of a source row is one of these."""
+        return (
+            (self.status is None or row["status"] == self.status)
+            and (self.uri is None or row["source_uri"] == self.uri)
+            and (self.video_id is None or row["video_id"] == self.video_id)
+            and (self.text is None or self._is_named(row["video_id"], row["source_uri"] or ""))
+        )
+
+    def _is_named(self, video_id: str, uri: str) -> bool:
+        text = (self.text or "").casefold()
+        names = (video_id, uri, readable(uri))
+        return any(text in name.casefold() for name in names)
 
 
 class StoryReader:
@@ -120,6 +167,39 @@ class StoryReader:
             where = _letters(wanted, row_ids[first : first + _MAX_IN_FILTER])
             found += self._page(_LETTER_COLUMNS, where, wanted.admits, before, limit - len(found), within_s)[0]
         return found, None
+
+    def videos(
+        self, wanted: VideoFilter, limit: int, *, within_s: float | None = None
+    ) -> tuple[list[dict[str, Any]], int | None]:
+        """Return the latest run of each source row that is wanted, the highest row id first.
+
+        Rows that have no run yet are in no ledger.
+
+        Args:
+            wanted: which.
+            limit: at most so many.
+            within_s: about how long to look, in seconds; None looks through all of them.
+
+        Returns:
+            The rows, and where to go on; None when there are no more. A page may be short, or empty, where many rows
+            had to be looked at.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+
+        def where(it: Any) -> list[Any]:
+            # URI and id belong to a source row whatever its run; its status does not.
+            found = [
+                it.equal(column, value)
+                for column, value in (("source_uri", wanted.uri), ("video_id", wanted.video_id))
+                if value is not None
+            ]
+            if wanted.status is not None:
+                found.append(it.or_predicates([it.equal("status", wanted.status.value), it.greater_than("run", 1)]))
+            return found
+
+        return self._page(_VIDEO_COLUMNS, where, wanted.admits, wanted.before_row_id, limit, within_s)
 
     def rejected(
         self, before: int | None, limit: int, *, within_s: float | None = None

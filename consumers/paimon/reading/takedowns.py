@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.commit.purge_notes import PurgeNote, PurgeNotes
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, spellings_of
 from consumers.paimon.scan import stream
 from consumers.paimon.snapshots import read_snapshot
@@ -44,12 +46,22 @@ class Certificate:
         obeyed: what each consumer, or shard of one, has done.
         clips_standing: clips of it in the curated table now, of all consumers.
         has_old_snapshots: whether a snapshot is retained from before its clips went, through which they can be read.
+        due_at: when their bytes are to be off the store; None where another engine maintains the tables.
+        rewritten_at: since when no file of the newest snapshot holds them; None while one does, or may.
+        gone_at: since when no file of the store holds them, those of older snapshots included; None while one may.
     """
 
     takedown: Takedown
     obeyed: tuple[Obeyed, ...]
     clips_standing: int
     has_old_snapshots: bool
+    due_at: datetime | None = None
+    rewritten_at: datetime | None = None
+    gone_at: datetime | None = None
+
+    def is_overdue(self, now: datetime) -> bool:
+        """Return whether its bytes should be off the store, and are not known to be."""
+        return self.due_at is not None and self.gone_at is None and now > self.due_at
 
 
 class TakedownReader:
@@ -58,17 +70,20 @@ class TakedownReader:
     Args:
         config: the catalog.
         names: the tables.
+        purge_within: how long after a takedown its bytes may be on the store; None where nobody here sees to it.
 
     Raises:
         ConfigurationError: a table is missing.
         StoreUnavailableError: the store did not answer.
     """
 
-    def __init__(self, config: CatalogConfig, names: TableNames) -> None:
+    def __init__(self, config: CatalogConfig, names: TableNames, purge_within: timedelta | None = None) -> None:
         catalog = open_catalog(config)
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
         self._store = TakedownStore(config, names.control)
+        self._notes = PurgeNotes(self._store)
+        self._purge_within = purge_within
 
     def meaning(self, kind: TargetKind, value: str, row: tuple[str, BlobReference | None] | None = None) -> Meaning:
         """Return which videos are meant: those named, and every row of the same object.
@@ -106,14 +121,18 @@ class TakedownReader:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        obeyed = self._store.obeyed()
+        obeyed, notes = self._store.obeyed(), self._notes.read()
         return [
-            self._certificate(takedown, tuple(each for each in obeyed if each.takedown_id == takedown.takedown_id))
+            self._certificate(
+                takedown,
+                tuple(each for each in obeyed if each.takedown_id == takedown.takedown_id),
+                notes.get(takedown.takedown_id),
+            )
             for takedown in reversed(self._store.read())
             if takedown_id in (None, takedown.takedown_id)
         ]
 
-    def _certificate(self, takedown: Takedown, obeyed: tuple[Obeyed, ...]) -> Certificate:
+    def _certificate(self, takedown: Takedown, obeyed: tuple[Obeyed, ...], note: PurgeNote | None) -> Certificate:
         tombstones = Tombstones.of([takedown])
         rows = self._rows(self._curated, _WHAT, takedown.predicate)
         standing = sum(tombstones.cover(row["video_id"], _blob(row)) for row in rows)
@@ -124,7 +143,10 @@ class TakedownReader:
                 each.num_clips > 0 and read_snapshot(manager, each.curated_snapshot_id - 1) is not None
                 for each in obeyed
             )
-        return Certificate(takedown, obeyed, standing, has_old)
+        due_at = None if self._purge_within is None else takedown.at + self._purge_within
+        if note is None or standing or not note.holds_for(obeyed):
+            return Certificate(takedown, obeyed, standing, has_old, due_at)
+        return Certificate(takedown, obeyed, standing, has_old, due_at, note.rewritten_at, note.gone_at)
 
     def _rows(self, table: Any, columns: tuple[str, ...], predicate: Callable[[Any], Any]) -> list[dict[str, Any]]:
         with store_errors("ledger and curated tables"):

@@ -13,7 +13,7 @@ from typing import Any
 
 from consumers.errors import SourceChangedError
 from consumers.paimon.snapshots import read_snapshot, snapshot_time
-from schemas.source_mark import SourceMark
+from schemas.source_mark import UNKNOWN, SourceMark
 
 WHAT_NOW = (
     "it was rolled back, or dropped and made anew, and gives the same numbers to other rows. Restore it, or start with "
@@ -21,8 +21,6 @@ WHAT_NOW = (
     "curated before apart"
 )
 """What has happened to a table that is another one, and what a person can do, for the end of a sentence."""
-
-_UNKNOWN = "unknown"
 
 
 class SourceIdentity:
@@ -63,7 +61,7 @@ class SourceIdentity:
             return
         if self.mark is not None:
             self._compare(self.mark, latest)
-        if self.mark is None or _brings_rows(latest, self.mark) or not self._is_retained(self.mark, latest):
+        if self.mark is None or self._moves_on(self.mark, latest):
             self.mark = SourceMark(
                 table_id=_table_id(self._table),
                 snapshot_id=int(latest.id),
@@ -81,25 +79,33 @@ class SourceIdentity:
                 mark, f"it has row ids up to {(latest.next_row_id or 0) - 1}, of {mark.next_offset - 1} that were read"
             )
         known = latest if latest.id == mark.snapshot_id else read_snapshot(self._manager, mark.snapshot_id)
-        if known is not None and _uuid(known) != mark.snapshot_uuid:
+        if known is not None and not _is_of(mark, known):
             raise self._changed(mark, f"snapshot {known.id} is another one, of {_shown(snapshot_time(known))}, now")
         table_id = _table_id(self._table)
-        if known is None and _UNKNOWN not in (table_id, mark.table_id) and table_id != mark.table_id:
+        if known is None and UNKNOWN not in (table_id, mark.table_id) and table_id != mark.table_id:
             raise self._changed(mark, f"it is a table {table_id} now, and was one {mark.table_id}")
 
-    def _is_retained(self, mark: SourceMark, latest: Any) -> bool:
-        return bool(latest.id == mark.snapshot_id) or read_snapshot(self._manager, mark.snapshot_id) is not None
+    def _moves_on(self, mark: SourceMark, latest: Any) -> bool:
+        if mark.snapshot_uuid == UNKNOWN or _brings_rows(latest, mark):
+            return True
+        return latest.id != mark.snapshot_id and read_snapshot(self._manager, mark.snapshot_id) is None
 
     def _changed(self, mark: SourceMark, now: str) -> SourceChangedError:
-        return SourceChangedError(
-            f"table {self._name}: was read up to snapshot {mark.snapshot_id} of {_shown(mark.committed_at)}, and {now}"
-            f": {WHAT_NOW}"
-        )
+        known = f"snapshot {mark.snapshot_id} of {_shown(mark.committed_at)}"
+        if not mark.snapshot_id:
+            known = f"row {mark.next_offset - 1}"
+        return SourceChangedError(f"table {self._name}: was read up to {known}, and {now}: {WHAT_NOW}")
 
 
 def _brings_rows(latest: Any, mark: SourceMark) -> bool:
     # Of a table that is read change by change every snapshot counts.
     return bool(latest.id > mark.snapshot_id if latest.next_row_id is None else latest.next_row_id > mark.next_offset)
+
+
+def _is_of(mark: SourceMark, snapshot: Any) -> bool:
+    if mark.snapshot_uuid == UNKNOWN:
+        return int(snapshot.time_millis) == mark.committed_at_ms
+    return _uuid(snapshot) == mark.snapshot_uuid
 
 
 def _uuid(snapshot: Any) -> str:
@@ -114,7 +120,7 @@ def _table_id(table: Any) -> str:
     try:
         return f"created at {table.schema_manager.get_schema(0).time_millis} ms"
     except FileNotFoundError:
-        return _UNKNOWN
+        return UNKNOWN
 
 
 def _shown(time: Any) -> str:

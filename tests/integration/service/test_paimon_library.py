@@ -110,6 +110,15 @@ def test_pages_of_the_wall_end_with_the_oldest_clip(library: PaimonLibrary) -> N
     assert last.next_before is None
 
 
+def test_clips_that_were_shown_are_remembered_up_to_a_bound(
+    library: PaimonLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.paimon_library._MAX_KNOWN_CLIPS", 50)
+    shown = library.clips(ClipQuery(), 599).records
+    assert len(library._known) == 50
+    assert [library.clip(str(record.values["clip_id"]), record.row_id) for record in shown[:3]] == shown[:3]
+
+
 def test_clip_that_was_taken_down_is_gone_at_once_though_it_was_shown_before(tmp_path: Path) -> None:
     config = make_warehouse(tmp_path / "warehouse")
     append_raw(config, "a")

@@ -64,6 +64,11 @@ def test_command_line_wins_over_everything_and_is_validated(write, monkeypatch: 
             "profile.models.nsfw: is a section with keys of its own, [profile.models.nsfw], not one value (from ",
         ),
         ("[gpu]\n", "setting gpu: there is no such setting"),
+        (
+            "[maintenance]\npurge_within_s = 86400\n",
+            "purge_within_s is 86400, but snapshots that hold the bytes stay for keep_snapshots_s, 259200: give at "
+            "least 266400 (two rounds more)",
+        ),
     ],
 )
 def test_setting_that_does_not_fit_is_named_with_what_to_do(write, text: str, expected: str) -> None:

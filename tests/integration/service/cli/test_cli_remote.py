@@ -132,6 +132,13 @@ def test_service_that_cannot_be_asked_is_one_line(
     assert "\n" not in str(error)
 
 
+def test_videos_are_found_by_name(sluice: Sluice) -> None:
+    said = sluice("videos", "3.mp4").output
+    assert "not_a_video" in said
+    assert [item["row_id"] for item in document(sluice("videos", "--status", "rejected", "--json"))["items"]] == [5]
+    assert "no such video was processed" in sluice("videos", "nowhere").output
+
+
 class Busy(Remote):
     """The service with every stage at work and many videos in flight."""
 

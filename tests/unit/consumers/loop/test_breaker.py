@@ -15,7 +15,7 @@ from consumers.ports import BreakerState
 from consumers.testing import FakePool, FakeSource, failed_outcome, kept_outcome
 from schemas.positions import Position
 from schemas.records import FailureKind
-from tests.unit.consumers.loop.test_processor import Rig
+from tests.support.loop_rig import Rig
 
 POLICY = BreakerPolicy(min_videos=3, min_share=0.6, window_s=60, probe_base_s=10, probe_max_s=40)
 AWAY = failed_outcome(FailureKind.TRANSIENT, "the store said 503")

@@ -51,13 +51,96 @@ def test_skipped_offsets_alone_become_due():
 def test_a_cleared_state_starts_a_new_interval():
     state = CommitPolicyState(CommitPolicy(interval_s=5, max_clips=1))
     state.add_video(1, 100, 0.0)
-    state.clear()
+    state.formed(0.0)
     assert state.is_empty
     state.add_video(0, 0, 100.0)
     assert state.due_at_s() == 105.0
 
 
-@pytest.mark.parametrize("bad", [{"interval_s": -1}, {"max_clips": 0}, {"max_bytes": 0}, {"max_videos": 0}])
+def test_a_lone_video_is_due_at_once_when_there_is_nothing_else_to_do():
+    state = CommitPolicyState(CommitPolicy(interval_s=60))
+    state.add_video(1, 100, 7.0)
+    assert not state.is_due(7.0)
+    assert state.is_due(7.0, is_early=True)
+
+
+@given(
+    st.lists(st.floats(0, 300), min_size=1, max_size=200),
+    st.floats(0.1, 3600),
+    st.integers(1, 6),
+    st.booleans(),
+)
+def test_a_trickle_makes_no_more_commits_than_intervals_and_no_video_waits_longer_than_one(
+    pauses_s, interval_s, max_early, is_removal
+):
+    state = CommitPolicyState(CommitPolicy(interval_s=interval_s, max_early=max_early))
+    now_s, commits_s, waits_s, open_since_s = 0.0, [], [], []
+
+    def commit(at_s):
+        commits_s.append(at_s)
+        waits_s.extend(at_s - since_s for since_s in open_since_s)
+        open_since_s.clear()
+        state.formed(at_s)
+
+    for pause_s in pauses_s:
+        next_s = now_s + pause_s
+        due_at_s = state.due_at_s(is_early=True)
+        if due_at_s is not None and due_at_s <= next_s:
+            commit(max(now_s, due_at_s))
+        now_s = next_s
+        state.add_video(1, 100, now_s, is_removal=is_removal)
+        open_since_s.append(now_s)
+        if state.is_due(now_s, is_early=True):
+            commit(now_s)
+    if open_since_s:
+        commit(state.due_at_s(is_early=True))
+    assert max(waits_s) <= interval_s * (1 + 1e-9) + 1e-6
+    for first, start_s in enumerate(commits_s):
+        for last in range(first, len(commits_s)):
+            assert last - first + 1 <= max_early + 1 + (commits_s[last] - start_s) / interval_s + 1e-6
+
+
+def test_a_steady_trickle_is_committed_once_an_interval():
+    state = CommitPolicyState(CommitPolicy(interval_s=60))
+    num_commits = 0
+    for second in range(0, 3600, 5):
+        state.add_video(1, 100, float(second))
+        if state.is_due(float(second), is_early=True):
+            num_commits += 1
+            state.formed(float(second))
+    assert num_commits <= 60 + 4
+
+
+def test_offsets_that_held_nothing_to_do_wait_for_the_next_commit_for_long():
+    state = CommitPolicyState(CommitPolicy(interval_s=5, passed_interval_s=600))
+    state.passed(10.0)
+    assert not state.is_empty
+    assert not state.is_due(600.0, is_early=True)
+    assert state.is_due(610.0)
+    state.add_video(1, 100, 20.0)
+    assert state.due_at_s() == 25.0
+
+
+def test_a_removal_is_told_until_the_batch_is_formed():
+    state = CommitPolicyState(CommitPolicy())
+    state.add_video(0, 0, 0.0, is_removal=True)
+    state.add_video(0, 0, 0.0)
+    assert state.holds_removal
+    state.formed(0.0)
+    assert not state.holds_removal
+
+
+BAD = [
+    {"interval_s": -1},
+    {"passed_interval_s": -1},
+    {"max_clips": 0},
+    {"max_bytes": 0},
+    {"max_videos": 0},
+    {"max_early": 0},
+]
+
+
+@pytest.mark.parametrize("bad", BAD)
 def test_a_senseless_bound_is_refused_by_name(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):
         CommitPolicy(**bad)

@@ -1,7 +1,5 @@
 """The loop, driven by fakes: no time passes but that which the test lets pass."""
 
-import threading
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -9,16 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.errors import FencedError, PoolLostError, StoreUnavailableError, WorkerDiedError
-from consumers.loop.breaker import BreakerPolicy
 from consumers.loop.commit_policy import CommitPolicy
-from consumers.loop.config import ProcessorConfig
-from consumers.loop.processor import Processor
-from consumers.loop.reports import EndReason, Phase, SilentObserver
+from consumers.loop.reports import EndReason, Phase
 from consumers.loop.retry import RetryPolicy
 from consumers.testing import (
-    FakeClock,
     FakePool,
-    FakeSink,
     FakeSource,
     FakeTables,
     SimulatedCrashError,
@@ -28,96 +21,11 @@ from consumers.testing import (
     make_video,
     rejected_outcome,
 )
-from schemas.positions import Position
-from schemas.records import FailureKind
+from schemas.positions import OffsetRange, Position
+from schemas.records import FailureKind, RowKind, SkippedRange
+from tests.support.loop_rig import CONFIG, Rig
 
-NO_DELAY = RetryPolicy(base_s=0, max_s=0)
-# Here a mix of failures is what is tested; the breaker has tests of its own in test_breaker.py.
-ALL_MUST_FAIL = BreakerPolicy(min_videos=1000, min_share=1)
-CONFIG = ProcessorConfig(
-    commit=CommitPolicy(interval_s=10),
-    retry=NO_DELAY,
-    breaker=ALL_MUST_FAIL,
-    store_base_s=0,
-    store_max_s=0,
-    store_give_up_after_s=5,
-)
 DEATH = WorkerDiedError("the worker ended")
-
-
-class Recorder(SilentObserver):
-    """Lets a test wait for what the loop tells."""
-
-    def __init__(self):
-        self.changed = threading.Condition()
-        self.num_finished = 0
-        self.num_committed = 0
-        self.retries = []
-
-    def retried(self, video, attempt, reason, delay_s):
-        with self.changed:
-            self.retries.append((video.row_id, attempt, reason))
-            self.changed.notify_all()
-
-    def finished(self, video):
-        with self.changed:
-            self.num_finished += 1
-            self.changed.notify_all()
-
-    def committed(self, batch, receipt):
-        with self.changed:
-            self.num_committed += len(batch.videos)
-            self.changed.notify_all()
-
-    def wait_for(self, predicate):
-        with self.changed:
-            assert self.changed.wait_for(lambda: predicate(self), 10), vars(self)
-
-
-class Rig:
-    """A processor on fakes; :meth:`running` has it run in a thread."""
-
-    def __init__(self, source, pool, config=CONFIG, tables=None, faults=()):
-        self.source, self.pool, self.clock = source, pool, FakeClock()
-        self.tables = tables or FakeTables()
-        self.sink = FakeSink(self.tables, faults)
-        self.recorder = Recorder()
-        self.processor = Processor(source, self.sink, pool, self.clock, config=config, observer=self.recorder)
-        self.clock.on_advance.append(self.processor.wake)
-        self.report = None
-        self.error = None
-
-    def run(self):
-        return self.processor.run(until_caught_up=True)
-
-    def _target(self):
-        try:
-            self.report = self.processor.run()
-        except Exception as error:
-            self.error = error
-
-    @contextmanager
-    def running(self, raises=None):
-        thread = threading.Thread(target=self._target, daemon=True)
-        thread.start()
-        yield self
-        self.processor.request_stop()
-        thread.join(10)
-        assert not thread.is_alive()
-        if raises is not None:
-            assert isinstance(self.error, raises)
-        elif self.error is not None:
-            raise self.error
-
-    def wait_for_phase(self, phase):
-        assert self.processor.wait_until(lambda status: status.phase is phase, 10), self.processor.snapshot()
-
-    def settle(self):
-        """Return when the loop has looked at everything there is: a round that began before the wake-up may be open."""
-        for _ in range(2):
-            before = self.processor.snapshot()
-            self.processor.wake()
-            assert self.processor.wait_until(lambda status, before=before: status is not before, 10)
 
 
 def outcome_by_row(task):
@@ -217,6 +125,77 @@ def test_a_finished_batch_is_committed_at_once_when_there_is_nothing_else_to_do(
         rig.pool.wait_for(1)
         rig.pool.finish(0)
         rig.recorder.wait_for(lambda r: r.num_committed == 1)
+
+
+def trickle(rig, num_videos, pause_s):
+    """Let one video land each ``pause_s`` and be finished before the next one does."""
+    for row_id in range(num_videos):
+        rig.source.append(make_video(row_id))
+        rig.clock.advance(pause_s)
+        rig.recorder.wait_for(lambda r, done=row_id + 1: r.num_finished == done)
+        rig.settle()
+
+
+def test_a_steady_trickle_is_committed_once_an_interval_and_not_video_by_video():
+    config = replace(CONFIG, commit=CommitPolicy(interval_s=60))
+    rig = Rig(FakeSource(), FakePool(script=lambda task: kept_outcome(task.video)), config=config)
+    with rig.running():
+        trickle(rig, 120, 5)
+        assert len(rig.sink.batches) <= 600 / 60 + 4
+        assert len(rig.tables.ledger) >= 120 - 60 / 5
+    assert sorted(rig.tables.ledger) == list(range(120))
+
+
+def test_after_the_first_few_a_lone_video_waits_no_longer_than_an_interval():
+    config = replace(CONFIG, commit=CommitPolicy(interval_s=60, max_early=1))
+    rig = Rig(FakeSource(), FakePool(script=lambda task: kept_outcome(task.video)), config=config)
+    with rig.running():
+        trickle(rig, 2, 5)
+        assert rig.tables.ledger == [0]
+        rig.clock.advance(61)
+        rig.recorder.wait_for(lambda r: r.num_committed == 2)
+
+
+@pytest.mark.parametrize("how", ["pause", "request_stop"])
+def test_a_pause_or_stop_commits_what_waits_at_once(how):
+    config = replace(CONFIG, commit=CommitPolicy(interval_s=60, max_early=1))
+    rig = Rig(FakeSource(), FakePool(script=lambda task: kept_outcome(task.video)), config=config)
+    with rig.running():
+        trickle(rig, 2, 5)
+        assert rig.tables.ledger == [0]
+        getattr(rig.processor, how)()
+        rig.recorder.wait_for(lambda r: r.num_committed == 2)
+
+
+def test_a_removed_video_goes_at_once_while_others_are_in_flight():
+    rig = Rig(FakeSource(1), FakePool())
+    with rig.running():
+        rig.pool.wait_for(1)
+        rig.source.append(
+            replace(make_video(1), row_kind=RowKind.DELETE), replace(make_video(2), row_kind=RowKind.DELETE)
+        )
+        rig.clock.advance(1)
+        rig.recorder.wait_for(lambda r: r.num_committed == 2)
+        assert len(rig.sink.batches) == 1
+        rig.pool.finish(0)
+
+
+def test_offsets_of_others_make_no_commit_of_their_own_until_long_after():
+    class Others(FakeSource):
+        def read(self, ranges):
+            for item in super().read(ranges):
+                yield SkippedRange(OffsetRange(item.row_id, item.row_id + 1), is_expected=True)
+
+    rig = Rig(Others(), FakePool())
+    with rig.running():
+        for row_id in range(20):
+            rig.source.append(make_video(row_id))
+            rig.clock.advance(20)
+            rig.settle()
+        assert rig.sink.batches == []
+        rig.clock.advance(300)
+        assert rig.processor.wait_until(lambda status: status.position == Position(20), 10)
+        assert len(rig.sink.batches) == 1
 
 
 def test_a_stop_finishes_and_commits_all_that_was_admitted():

@@ -55,6 +55,7 @@ ROUTES: dict[tuple[str, str], Role | None] = {
     ("POST", f"{V1}/consumers/{{consumer_id}}/takedowns"): Role.ADMIN,
     ("GET", f"{V1}/consumers/{{consumer_id}}/takedowns"): Role.READ,
     ("POST", f"{V1}/videos"): Role.OPERATE,
+    ("GET", f"{V1}/videos"): Role.READ,
     ("GET", f"{V1}/videos/{{row_id}}"): Role.READ,
     ("GET", f"{V1}/clips"): Role.READ,
     ("GET", f"{V1}/clips/{{clip_id}}"): Role.READ,

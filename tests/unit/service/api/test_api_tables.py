@@ -93,16 +93,49 @@ async def test_dead_letters_come_in_pages(service: Service) -> None:
     assert other["items"] == []
 
 
-async def test_replay_drains_the_consumer_moves_and_goes_on(service: Service) -> None:
+async def test_replay_goes_through_the_running_loop_and_is_noted_when_it_is_answered(service: Service) -> None:
     path = "/api/v1/consumers/films/dead-letters/replay"
     async with service.client(Role.OPERATE) as client:
         answer = await client.post(path, json={"row_ids": [3, 7, 9999], "reason": "codec installed"})
-    assert answer.status_code == 202
-    assert answer.json() == {"num_accepted": 2, "num_of_other_shards": 0}
-    wait_for(lambda: len(service.library.moves) == 1)
+        assert answer.status_code == 202
+        assert answer.json() == {"num_accepted": 2, "num_of_other_shards": 0, "num_busy": 0, "num_expired": 0}
+        assert list(service.tables.position.missing(8)) == [OffsetRange(3, 4), OffsetRange(7, 8)]
+        again = await client.post(path, json={"row_ids": [3]})
+        assert again.status_code == 409
+        assert "row 3 is processed at this moment, or asked for already" in again.json()["detail"]
+        assert (await client.post(path, json={})).json() == {
+            "num_accepted": 1,
+            "num_of_other_shards": 0,
+            "num_busy": 2,
+            "num_expired": 0,
+        }
+        assert (await client.get("/api/v1/consumers/films")).json()["num_replays"] == 3
+    assert service.library.moves == []
+    assert service.supervisor.status().num_restarts == 0
+    assert service.num_built == 1
+    assert service.control.audit_trail("films", 3)[2].detail["rows"] == "3,7"
+
+
+async def test_replay_of_a_stopped_consumer_changes_its_position(service: Service) -> None:
+    path = "/api/v1/consumers/films/dead-letters/replay"
+    async with service.client() as client:
+        await stop(service, client)
+        answer = await client.post(path, json={"row_ids": [3, 7]})
+    assert (answer.status_code, answer.json()["num_accepted"]) == (202, 2)
     assert list(service.library.position.missing(8)) == [OffsetRange(3, 4), OffsetRange(7, 8)]
-    wait_for(lambda: observed(service) == "running")
-    assert service.control.audit_trail("films", 1)[0].detail["rows"] == "3,7"
+    assert len(service.library.moves) == 1
+
+
+async def test_replay_that_the_store_holds_up_is_answered_promptly_and_told_by_an_event(service: Service) -> None:
+    path = "/api/v1/consumers/films/dead-letters/replay"
+    with service.tables.lock:
+        async with service.client(Role.OPERATE) as client:
+            answer = await client.post(path, json={"row_ids": [3]})
+            assert (answer.status_code, answer.json()["num_accepted"]) == (202, 1)
+            other = await client.post(path, json={"row_ids": [7]})
+            assert other.status_code == 409
+            assert "another replay is under way" in other.json()["detail"]
+    wait_for(lambda: list(service.tables.position.missing(8)) == [OffsetRange(3, 4)])
 
 
 async def test_replay_of_all_that_match_and_of_nothing(service: Service) -> None:
@@ -117,13 +150,11 @@ async def test_replay_by_one_shard_leaves_the_rows_of_others_and_says_how_many()
     path = "/api/v1/consumers/films/dead-letters/replay"
     with Service(Shard(0, 3)) as service:
         async with service.client(Role.OPERATE) as client:
-            assert (await client.post(path, json={"row_ids": [1, 7]})).json() == {
-                "num_accepted": 0,
-                "num_of_other_shards": 2,
-            }
-            assert (await client.post(path, json={})).json() == {"num_accepted": 1, "num_of_other_shards": 2}
-        wait_for(lambda: len(service.library.moves) == 1)
-    assert list(service.library.position.missing(8)) == [OffsetRange(3, 4)]
+            none = (await client.post(path, json={"row_ids": [1, 7]})).json()
+            assert (none["num_accepted"], none["num_of_other_shards"]) == (0, 2)
+            one = (await client.post(path, json={})).json()
+            assert (one["num_accepted"], one["num_of_other_shards"]) == (1, 2)
+    assert list(service.tables.position.missing(8)) == [OffsetRange(3, 4)]
 
 
 async def test_audit_says_what_it_found_and_that_another_is_under_way(service: Service) -> None:
@@ -231,3 +262,20 @@ async def test_clip_that_is_not_there_is_a_problem(service: Service, clip_id: st
         for part in ("", "/media", "/thumbnail"):
             answer = await client.get(f"/api/v1/clips/{clip_id}{part}")
             assert answer.status_code in {404, 422}
+
+
+async def test_videos_are_listed_by_status_and_found_by_name(service: Service) -> None:
+    async with service.client(Role.READ) as client:
+
+        async def ids(**params: Any) -> list[int]:
+            answer = await client.get("/api/v1/videos", params=params)
+            assert answer.status_code == 200, answer.text
+            return [item["row_id"] for item in answer.json()["items"]]
+
+        assert await ids() == [7, 5, 3, 1]
+        assert await ids(status="rejected") == [5]
+        assert await ids(text="3.MP4") == [3]
+        assert await ids(uri="/videos/3.mp4") == await ids(uri="file:///videos/3.mp4") == [3]
+        assert await ids(limit=2, before=5) == [3, 1]
+        assert (await client.get("/api/v1/videos", params={"status": "lost"})).status_code == 422
+        assert (await client.get("/api/v1/videos", params={"consumer": "books"})).status_code == 404

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,6 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from consumers.errors import StoreUnavailableError
+from consumers.paimon.maintain.compaction import Compacted
+from consumers.paimon.maintain.expiry import Expired
+from consumers.paimon.maintain.maintainer import TableReport
 from consumers.pool_report import PoolReport, VideoAt
 from consumers.testing import make_video
 from schemas.api import StageOut, StagesReport
@@ -28,6 +34,7 @@ from service.api.security import COOKIE
 from service.api.tokens import Role
 from service.api.trail import trail_lines
 from service.host.hosting import HostedConsumer
+from service.host.upkeep import Upkeep
 from service.library import ClipList
 from tests.support.api import NOON, TOKENS, FakeLibrary, Service, clip, letter, rejection
 from tests.unit.service.host.test_supervisor import wait_for
@@ -35,7 +42,17 @@ from tests.unit.service.host.test_supervisor import wait_for
 pytestmark = pytest.mark.anyio
 
 HOSTILE = """<script>alert(1)</script>"><img src=x onerror='alert(2)'>"""
-PATHS = ("/", "/consumers/films", "/clips", "/videos", "/videos?status=rejected", "/videos/5", "/videos/7", "/log")
+PATHS = (
+    "/",
+    "/consumers/films",
+    "/clips",
+    "/videos",
+    "/videos?status=rejected",
+    "/videos?status=all",
+    "/videos/5",
+    "/videos/7",
+    "/log",
+)
 
 
 @pytest.fixture
@@ -197,7 +214,12 @@ async def test_row_id_that_is_typed_in_leads_to_the_story(service: Service) -> N
         await log_in(client)
         assert (await client.get("/videos?row=%207")).headers["location"] == "/videos/7"
         story = (await client.get("/videos/7")).text
-        assert (await client.get("/videos?row=7;drop")).status_code == 404
+        named = (await client.get("/videos?row=7;drop")).headers["location"]
+        assert named == "/videos?status=all&text=7%3Bdrop"
+        assert "No video of that name was processed" in (await client.get(named)).text
+        found = (await client.get("/videos?status=all&text=3.MP4")).text
+        assert 'href="/videos/3"' in found
+        assert 'href="/videos/7"' not in found
     assert "it is a text file" in story
     assert 'id="replay"' in story
 
@@ -390,3 +412,53 @@ async def test_names_without_end_make_no_page_without_end() -> None:
             assert "vvvv" in text or "xxxx" in text
             assert len(text) < 40_000
             assert "<b><b>" not in text
+
+
+async def test_filter_that_cannot_be_meant_is_said_and_restricts_nothing(service: Service) -> None:
+    async with open_page(service) as client:
+        await log_in(client)
+        everything = (await client.get("/clips")).text
+        odd = (await client.get("/clips?min_motion=much&until=2026-02-30")).text
+        past = (await client.get("/clips?until=2026-04-30")).text
+        that_day = (await client.get("/clips?since=2026-05-01&until=2026-05-01&max_nsfw=0,1")).text
+        strict = (await client.get("/clips?max_nsfw=0.05")).text
+    assert everything.count("<article") == 5
+    assert odd.count("<article") == 5
+    assert "“Motion at least” wants a number, such as 0.5, and was given “much”" in odd
+    assert "“To day” wants a day, such as 2026-05-31, and was given “2026-02-30”" in odd
+    assert "No clip meets this" in past
+    assert that_day.count("<article") == 5
+    assert "No clip meets this" in strict
+
+
+async def test_failed_videos_are_counted_by_reason_and_replayed_as_a_page(service: Service) -> None:
+    service.library.letters[0] |= {"failure_class": "encrypted"}
+    async with open_page(service) as client:
+        await log_in(client)
+        text = (await client.get("/videos")).text
+        one = (await client.get("/videos?error_class=encrypted")).text
+    assert "Not a video <b>2</b>" in text
+    assert "Encrypted <b>1</b>" in text
+    assert "Replay these 3" in text
+    assert html.unescape(text).count('{"row_ids": [7, 3, 1]}') == 1
+    assert 'href="/videos/7"' in one
+    assert 'href="/videos/3"' not in one
+
+
+async def test_log_tells_what_maintenance_did_and_when(service: Service) -> None:
+    @contextmanager
+    def maintenance(is_stopped: Callable[[], bool]) -> Iterator[Any]:
+        report = TableReport("db.curated_clips", Compacted(20, 2, 5000), expired=Expired(7, 30, 2048))
+        yield SimpleNamespace(run=lambda sweep: [report])
+
+    keeper = Upkeep(maintenance, service.clock, 3600)
+    async with open_page(service, upkeep=keeper) as client:
+        await log_in(client)
+        assert "No round has ended yet" in (await client.get("/log")).text
+        keeper.round()
+        text = (await client.get("/log")).text
+    assert "20 data files became 2; 7 snapshots with 30 files (2.0 kB) gone" in text
+    assert keeper.rounds[0].at.isoformat() in text[text.index('id="maintenance"') :]
+    async with open_page(service) as client:
+        await log_in(client)
+        assert "Another engine maintains the tables" in (await client.get("/log")).text

@@ -5,9 +5,10 @@ import pytest
 from rich.console import Console
 
 from consumers.testing import kept_outcome, make_video
+from schemas.object_names import object_name
 from schemas.records import BlobReference, ProcessedVideo
 from service.cli.journal import LogFormat, open_journal
-from service.cli.output import object_name, print_table
+from service.cli.output import print_table
 from service.cli.progress import LineObserver
 
 

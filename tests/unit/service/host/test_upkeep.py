@@ -8,9 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from consumers.errors import AlreadyRunningError, StoreUnavailableError
+from consumers.paimon.maintain.compaction import Compacted
+from consumers.paimon.maintain.expiry import Expired
 from consumers.paimon.maintain.maintainer import TableReport
+from consumers.paimon.maintain.purge import PurgeReport
+from consumers.paimon.maintain.tracked import Purged
 from consumers.testing.clock import FakeClock
-from service.host.upkeep import Upkeep
+from service.host.upkeep import Upkeep, said
 
 
 class Rounds:
@@ -79,3 +83,32 @@ def test_thread_outlives_a_fault_of_its_own_and_ends_when_told() -> None:
     assert seen.wait(20)
     assert keeper.close(20)
     assert rounds.num_failures == 1
+
+
+def test_last_rounds_are_remembered_the_newest_first_and_no_more_than_a_day_of_them() -> None:
+    rounds, clock = Rounds(), FakeClock()
+    keeper = upkeep(rounds, clock)
+    for _ in range(30):
+        keeper.round()
+        clock.advance(3600)
+    assert len(keeper.rounds) == 24
+    assert keeper.rounds[0].at > keeper.rounds[1].at
+    assert keeper.rounds[0].reports == (TableReport("db.ledger"),)
+
+
+def test_what_was_done_and_what_would_be_is_said_in_words() -> None:
+    report = TableReport(
+        "db.curated_clips",
+        Compacted(20, 2, 5000),
+        Purged(3, 4000),
+        Expired(7, 30, 2048, "consumer file flink at snapshot 9"),
+        takedowns=PurgeReport(("one", "two"), ("one",)),
+    )
+    words = said(report, "{:.0f} bytes".format)
+    assert words == (
+        "20 data files became 2; 3 deleted rows have lost their bytes in the newest snapshot; 7 snapshots with 30 "
+        "files (2048 bytes) gone; 0 files that nothing referred to (0 bytes) gone; later ones stay for the consumer "
+        "file flink at snapshot 9; bytes of 2 takedowns are still on the store, 1 of them overdue"
+    )
+    assert "20 data files would become 2; 3 deleted rows would lose" in said(report, str, dry=True)
+    assert said(TableReport("t", left_alone="it has branches"), str) == "left alone: it has branches"

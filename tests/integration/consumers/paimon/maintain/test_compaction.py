@@ -20,7 +20,7 @@ from consumers.paimon.reading.audit import audit
 from consumers.paimon.scan import stream
 from schemas.positions import Position
 from schemas.tables import CONTROL
-from tests.support.warehouse import AT, NAMES, PROFILE, append_raw, batch, ledger_counts, make_warehouse, table
+from tests.support.warehouse import AT, NAMES, PROFILE, append, append_raw, batch, ledger_counts, make_warehouse, table
 
 NUM_COMMITS = 25
 
@@ -185,3 +185,11 @@ def test_a_word_spoken_while_a_keyed_table_is_compacted_counts(config: CatalogCo
         patch.setattr(TableCommitter, "replace", overtaken)
         KeyedCompaction(table(config, NAMES.control), least_files=2).run()
     assert [row["value"] for row in _rows(config)] == ["last"]
+
+
+def test_files_of_writers_that_say_more_of_their_columns_are_compacted_as_well(config: CatalogConfig) -> None:
+    _write(config, "ours", "1")
+    row = {"kind": "k", "key": "theirs", "value": "2", "actor": "a", "reason": None, "at": AT}
+    append(config, NAMES.control, [row], CONTROL.schema)
+    assert KeyedCompaction(table(config, NAMES.control), least_files=2).run().num_before == 2
+    assert {row["key"]: row["value"] for row in _rows(config)} == {"ours": "1", "theirs": "2"}

@@ -14,15 +14,20 @@ from consumers.paimon.commit import sink as sink_module
 from consumers.paimon.commit.rows import Lineage, curated_rows, ledger_rows
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.commit.takedown import TakedownStore, new_takedown
 from consumers.paimon.reading.audit import audit
 from consumers.paimon.reading.audit_clips import DeepCheck
 from consumers.paimon.reading.clips import ClipFilter, ClipReader
+from consumers.paimon.reading.known_rows import KnownRows
 from consumers.paimon.reading.ledger import LedgerReader
 from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
 from schemas.positions import Position
 from schemas.records import BlobReference, ProcessedVideo
+from tests.support.consuming import consume
+from tests.support.rewrites import RowIds, rewrite
 from tests.support.warehouse import (
+    AT,
     NAMES,
     PROFILE,
     append_raw,
@@ -315,3 +320,80 @@ def test_ledger_is_summed_up_over_latest_runs(config: CatalogConfig) -> None:
     assert committed is not None
     assert (committed.position, committed.sequence, committed.epoch) == (Position(3), 1, 1)
     assert LedgerReader(config, NAMES, "nobody").committed() is None
+
+
+# Rows that are deleted from the raw table, and their clips.
+
+
+def _clips_left_behind(config: CatalogConfig, monkeypatch: pytest.MonkeyPatch, up_to: int) -> None:
+    """Let a consumer believe that it has looked for deleted rows up to a snapshot."""
+    with monkeypatch.context() as patch:
+        patch.setattr(KnownRows, "removed", lambda self: iter(()))
+        append_raw(config, ["last"])
+        consume(config)
+        sink = PaimonSink(config, NAMES, "main", PROFILE)
+        recovered = sink.open()
+        assert recovered.mark is not None
+        mark = replace(recovered.mark, swept_id=up_to)
+        sink.commit(CommitBatch((), recovered.position, mark))
+        sink.close()
+
+
+def test_clips_of_deleted_rows_that_nobody_took_out_are_found(
+    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consume(config)
+    delete_rows(config, NAMES.raw, [1, 4])
+    _clips_left_behind(config, monkeypatch, up_to=3)
+    report = audit(config, NAMES, "main")
+    assert (report.unaccounted, report.pending, report.is_clean) == (4, 0, False)
+    told = "table db.curated_clips: has clips of row 1 of db.raw_videos, which was deleted"
+    assert told in report.details
+
+
+def test_clips_of_rows_that_were_deleted_since_the_consumer_looked_are_pending(config: CatalogConfig) -> None:
+    consume(config)
+    delete_rows(config, NAMES.raw, [1, 4])
+    report = audit(config, NAMES, "main")
+    assert (report.unaccounted, report.pending, report.is_clean) == (0, 2, True)
+
+
+def test_clips_of_a_row_that_moved_before_it_was_deleted_are_found(
+    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consume(config)
+    rewrite(config, NAMES.raw, "OVERWRITE", RowIds.NEW)
+    consume(config)
+    # v0 to v5 have ids 6 to 11 now.
+    assert audit(config, NAMES, "main").pending == 0
+    delete_rows(config, NAMES.raw, [7])
+    assert audit(config, NAMES, "main").pending == 1
+    _clips_left_behind(config, monkeypatch, up_to=4)
+    report = audit(config, NAMES, "main")
+    assert (report.unaccounted, report.pending) == (2, 0)
+    assert "has clips of row 1 of db.raw_videos, which was deleted" in report.details[0]
+
+
+@pytest.mark.parametrize("step", ["after_ledger_publish", "before_curated_write", "after_curated_write"])
+def test_removal_between_its_two_publishes_is_pending(config: CatalogConfig, step: str) -> None:
+    consume(config)
+    delete_rows(config, NAMES.raw, [1])
+    with pytest.raises(SimulatedCrashError):
+        consume(config, die_at=step)
+    report = audit(config, NAMES, "main")
+    assert (report.is_clean, report.pending) == (True, 1), report
+    consume(config)
+    report = audit(config, NAMES, "main")
+    assert (report.is_clean, report.pending) == (True, 0), report
+
+
+def test_takedown_between_its_two_publishes_is_pending(config: CatalogConfig) -> None:
+    consume(config)
+    TakedownStore(config, NAMES.control).add(new_takedown("v1", "ann", "cli", AT, None, video_ids=("v1",)))
+    with pytest.raises(SimulatedCrashError):
+        consume(config, die_at="after_ledger_publish")
+    report = audit(config, NAMES, "main")
+    assert (report.is_clean, report.pending) == (True, 1), report
+    consume(config)
+    report = audit(config, NAMES, "main")
+    assert (report.is_clean, report.pending, report.clips) == (True, 0, 10), report

@@ -19,10 +19,11 @@ from consumers.paimon.reading.audit import audit
 from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source
-from consumers.paimon.tables import RawColumns, create_tables
+from consumers.paimon.tables import RawColumns, TableNames, create_tables
 from schemas.positions import OffsetRange
 from schemas.records import RawVideo
 from schemas.shards import Shard
+from schemas.source_mark import UNKNOWN, SourceMark
 from tests.support.changelog import COLUMNS, KEYED, KeyedTable
 from tests.support.consuming import consume, ledgered
 from tests.support.rewrites import RowIds, rewrite
@@ -245,13 +246,11 @@ def test_expired_snapshots_of_the_same_table_are_no_change(config: CatalogConfig
     assert seen == ["l"]
 
 
-def test_marker_of_an_earlier_version_remembers_nothing_and_goes_on(
-    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_marker_of_an_earlier_version_goes_by_the_rows(config: CatalogConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("consumers.paimon.source.identity.SourceIdentity.check", lambda self, latest: None)
         consume(config)
-    assert remembered(config, NAMES, "main") == (_RAW, None)
+    assert remembered(config, NAMES, "main") == (_RAW, SourceMark(UNKNOWN, 0, UNKNOWN, 10, 0))
     append_raw(config, "k")
     seen: list[str] = []
     consume(config, seen=seen)
@@ -274,6 +273,56 @@ def test_marker_of_an_earlier_version_does_not_hide_another_table(
     with pytest.raises(SourceChangedError, match=r"are of other videos \(row 9 was j, and is new"):
         consume(config)
     assert _states(config) == before
+
+
+def _expire_the_markers(config: CatalogConfig, names: TableNames) -> None:
+    PaimonSink(config, names, "other", PROFILE).open()
+    for name in (names.ledger, names.curated):
+        expire_all_but_newest(config, name)
+
+
+def _expire_the_markers(config: CatalogConfig, names: TableNames) -> None:
+    PaimonSink(config, names, "other", PROFILE).open()
+    for name in (names.ledger, names.curated):
+        expire_all_but_newest(config, name)
+
+
+@pytest.mark.parametrize("num_after", [0, 1, 3])
+def test_table_that_was_made_anew_is_told_by_the_rows_when_every_marker_has_expired(
+    config: CatalogConfig, num_after: int
+) -> None:
+    consume(config)
+    before = ledgered(config)
+    _expire_the_markers(config, NAMES)
+    _dropped_and_made_anew(config)
+    # The ledger's newest rows have ids that this table has not given yet.
+    append_raw(config, [f"new{number}" for number in range(num_after)])
+    for _ in range(2):
+        with pytest.raises(SourceChangedError, match=r"read up to row 9, and it has row ids .*--accept-new-table"):
+            consume(config)
+    assert ledgered(config) == before
+    seen: list[str] = []
+    consume(config, generation=2, seen=seen)
+    assert len(seen) == num_after
+    assert audit(config, NAMES, "main").is_clean
+
+
+@pytest.mark.parametrize("num_after", [1, 2, 3])
+def test_keyed_table_that_was_set_back_is_told_by_the_rows_when_every_marker_has_expired(
+    tmp_path: Path, num_after: int
+) -> None:
+    keyed = KeyedTable(tmp_path / "warehouse")
+    for change in ("+Ia", "+Ib", "+Ic", "+Id"):
+        keyed.change(change)
+    for _ in range(2):
+        # Recovered from the rows, the position stands in a marker again, and what was read of the table with it.
+        assert consume(keyed.config, COLUMNS, names=KEYED).lag == 0
+        _expire_the_markers(keyed.config, KEYED)
+    keyed.table.rollback_to(2)
+    for number in range(num_after):
+        keyed.change(f"+I{number}")
+    with pytest.raises(SourceChangedError, match=r"read up to snapshot 4 of .*UTC, and .*--accept-new-table"):
+        consume(keyed.config, COLUMNS, names=KEYED)
 
 
 # Absent is not empty.
