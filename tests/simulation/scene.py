@@ -98,6 +98,10 @@ class Scene:
 _playing: list[Scene] = []
 
 
+def _storages() -> tuple[Storage, Storage, Storage]:
+    return _playing[-1].storages
+
+
 def _uuid4() -> uuid.UUID:
     return _playing[-1].world.uuid4()
 
@@ -109,7 +113,7 @@ def _time() -> float:
 @contextmanager
 def simulated() -> Iterator[None]:
     """Let pypaimon's catalogs be those of the scene that is played, and its clock and ids be the schedule's."""
-    catalogs = {**CatalogFactory.CATALOG_REGISTRY, "simulated": lambda options: Catalog(_playing[-1].storages)}
+    catalogs = {**CatalogFactory.CATALOG_REGISTRY, "simulated": lambda options: Catalog(_storages)}
     from_paimon_schema = PyarrowFieldParser.from_paimon_schema
     schemas: dict[int, tuple[object, object]] = {}
 

@@ -231,15 +231,15 @@ class Catalog:
     """What our code uses of a pypaimon catalog.
 
     Args:
-        storages: the tables, by full name.
+        storages: gives the tables there are now; our code keeps catalogs open for as long as the process runs.
     """
 
     file_io = None
 
-    def __init__(self, storages: Iterable[Storage]) -> None:
-        self._storages = {storage.name: storage for storage in storages}
+    def __init__(self, storages: Callable[[], Iterable[Storage]]) -> None:
+        self._storages = storages
 
     def get_table(self, name: str) -> SimulatedTable:
         """Return the table ``name``."""
-        storage = self._storages[name]
+        storage = next(storage for storage in self._storages() if storage.name == name)
         return SimulatedTable(storage.operate("load", lambda: storage))

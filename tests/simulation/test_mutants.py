@@ -5,7 +5,8 @@ A simulator that finds nothing proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -13,15 +14,14 @@ from unittest.mock import patch
 import pytest
 
 from consumers.errors import FencedError
-from consumers.paimon.catalog import store_errors
 from consumers.paimon.commit import markers, rescale, sink
 from consumers.paimon.commit.fence import Fence
-from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.publish import NoClobberSnapshotCommit
 from consumers.paimon.commit.recovery import Recovery
+from consumers.paimon.commit.runs import Runs
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.takedown import Tombstones
-from consumers.paimon.commit.versions import VersionIndex, keys_of
+from consumers.paimon.commit.versions import VersionIndex, Versions
 from schemas.positions import Position
 from schemas.shards import Share
 from tests.simulation.scene import simulated
@@ -44,26 +44,28 @@ def _lenient_check() -> Any:
 
 def _versions_are_noted_where_the_ledger_is_written() -> Any:
     """What a lost answer once made the sink forget."""
-    commit_ledger = PaimonSink._commit_ledger
+    commit_ledger, noted = PaimonSink._commit_ledger, Versions.noted
 
     def commit_and_note(self: PaimonSink, batch: Any, pending: Any) -> None:
         commit_ledger(self, batch, pending)
-        if self._versions is not None:
-            self._versions.add(keys_of(batch.videos))
+        noted(self._versions, batch.videos)
 
-    def versions(self: PaimonSink, videos: Any) -> Any:
-        if self._versions is None and keys_of(videos):
-            with store_errors("ledger"):
-                head = self._ledger.committer.manager.get_latest_snapshot()
-                index = LedgerIndex.read(self._ledger.table, head, self._consumer, self._source)
-            self._versions = VersionIndex(index)
-        return self._versions
+    def known(self: Versions, videos: Any) -> Any:
+        return noted(self, ()) if self._index is not None else noted(self, videos)
 
-    return patch.multiple(PaimonSink, _commit_ledger=commit_and_note, _versions_with=versions)
+    return _both(patch.object(PaimonSink, "_commit_ledger", commit_and_note), patch.object(Versions, "noted", known))
+
+
+@contextmanager
+def _both(*patches: Any) -> Iterator[None]:
+    with ExitStack() as stack:
+        for each in patches:
+            stack.enter_context(each)
+        yield
 
 
 def _every_row_is_new() -> Any:
-    return patch.object(PaimonSink, "_run_to_write", lambda self, video, removed: 1)
+    return patch.object(Runs, "_run", lambda self, video, removed: 1)
 
 
 def _ledger_is_believed() -> Any:
