@@ -16,6 +16,8 @@ from benchmarks.media_sound import SoundComparison, compare_sound
 from benchmarks.media_truth import Picture, Sound, Tags, count_with_hidden, pictures, track_duration_s
 from schemas.records import ClipMedia, ClipOutcome, CutMethod
 
+NEVER_KEPT = {"pieces_below_scene"}
+"""Why a clip may be rejected by rule: its pictures do not belong together."""
 MIN_PSNR_DB = 25.0
 """Below this two pictures are not the same picture."""
 MIN_COPIED_PSNR_DB = 60.0
@@ -88,7 +90,8 @@ class ClipJudge:
         self._worst_db = float("inf")
         self._worst_colour = self._worst_time_s = 0.0
         if clip.media is None:
-            self._say(f"was not kept: {clip.reason}")
+            if clip.reason not in NEVER_KEPT:
+                self._say(f"was not kept: {clip.reason}")
             return
         found.num_kept += 1
         method = clip.media.cut_method

@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 SOUND_RATE_HZ = 16_000
 BACK_STEP_S = 1
 """A clock that goes back by more than this begins anew."""
+JOINT_BACK_STEP_S = 0.1
+"""The same at a keyframe after other pictures, and of sound, whose packets are all alike."""
 FORWARD_STEP_S = {"mpegts": 10, "mpeg": 10}
 """A clock that goes ahead of the last picture's end by more than this begins anew, by container."""
 FORWARD_STEP_ELSEWHERE_S = 60
@@ -116,7 +118,8 @@ def pictures(source: Source) -> Iterator[Picture]:
             image = cast(av.VideoFrame, frame)
             stamp = guess.stamp(image.pts, image.dts)
             duration = Fraction(image.duration or 0) * time_base
-            clock_s, elapsed_s, end_s = clock.place(None if stamp is None else stamp * time_base, duration)
+            stamp_s = None if stamp is None else stamp * time_base
+            clock_s, elapsed_s, end_s = clock.place(stamp_s, duration, is_key=bool(image.key_frame))
             orientation = _orientation(image)
             aspect = aspects.pop(image.pts, stream.codec_context.sample_aspect_ratio)
             aspect = fixed_aspect or aspect or Fraction(1)
@@ -154,7 +157,7 @@ def sounds(source: Source) -> list[Sound]:
             if resampler is None or now != shape:
                 resampler, shape = av.AudioResampler("fltp", "mono", SOUND_RATE_HZ), now
             begin_s = end_s if chunk.pts is None else float(chunk.pts * (chunk.time_base or stream.time_base or 0))
-            if stretches and (begin_s < end_s - BACK_STEP_S or begin_s > end_s + FORWARD_STEP_S["mpegts"]):
+            if stretches and (begin_s < end_s - JOINT_BACK_STEP_S or begin_s > end_s + FORWARD_STEP_S["mpegts"]):
                 segment += 1
             if not stretches or abs(begin_s - end_s) > _SOUND_GAP_S:
                 stretches.append((begin_s, segment, []))
@@ -207,16 +210,21 @@ class _Clock:
         self._forward_s = forward_s
         self._offset_s: Fraction | None = None
         self._clock_end_s = self._end_s = self._elapsed_s = Fraction(0)
+        self._is_after_key = True
         self.segment = 0
 
-    def place(self, clock_s: Fraction | None, duration_s: Fraction) -> tuple[Fraction, Fraction, Fraction]:
+    def place(
+        self, clock_s: Fraction | None, duration_s: Fraction, *, is_key: bool
+    ) -> tuple[Fraction, Fraction, Fraction]:
         """Return the time on the clock, the time elapsed, and the end of it, of the next picture."""
         if clock_s is None:
             clock_s = self._clock_end_s
         if self._offset_s is None:
             self._offset_s = clock_s
         elapsed_s = clock_s - self._offset_s
-        if elapsed_s < self._elapsed_s - BACK_STEP_S or clock_s > self._clock_end_s + self._forward_s:
+        back_step_s = JOINT_BACK_STEP_S if is_key and not self._is_after_key else BACK_STEP_S
+        self._is_after_key = is_key
+        if elapsed_s < self._elapsed_s - Fraction(back_step_s) or clock_s > self._clock_end_s + self._forward_s:
             if self._end_s:
                 self.segment += 1
                 self._offset_s = clock_s - self._end_s

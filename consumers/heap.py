@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 import threading
 from functools import cache
 from typing import Any
 
-import pyarrow as pa
-
 NUM_ARENAS = 2
 LARGE_BYTES = 1024**2
+_ARROW = "ARROW_DEFAULT_MEMORY_POOL"
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
 
 
 def keep_small(*, large_apart: bool = False) -> None:
-    """Have the threads of this process share their heap, and Arrow use it, too; best while there are few of them.
+    """Have the threads of this process share their heap, and Arrow use it, too.
+
+    Best before anything else is imported: arenas that threads have by then stay theirs, and Arrow chooses its allocator
+    with its first allocation.
 
     ``MALLOC_ARENA_MAX``, ``MALLOC_MMAP_THRESHOLD_`` and ``ARROW_DEFAULT_MEMORY_POOL`` in the environment are obeyed
     instead. Another C library than glibc is left to its own ways.
@@ -31,9 +34,11 @@ def keep_small(*, large_apart: bool = False) -> None:
         large_apart: blocks of a megabyte or more come from the system and go back to it at once, so that the columns of
             a table that was read or merged leave no holes; of no use to a process that gives everything back anyway.
     """
-    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+    if _ARROW not in os.environ:
         # Its own allocator keeps by thread what was freed, as glibc does without a bound.
-        pa.set_memory_pool(pa.system_memory_pool())
+        os.environ[_ARROW] = "system"
+        if (arrow := sys.modules.get("pyarrow")) is not None:
+            arrow.set_memory_pool(arrow.system_memory_pool())
     if "MALLOC_ARENA_MAX" not in os.environ:
         _call("mallopt", _M_ARENA_MAX, NUM_ARENAS)
     if large_apart and "MALLOC_MMAP_THRESHOLD_" not in os.environ:

@@ -31,7 +31,7 @@ from consumers.errors import (
 )
 from consumers.media.aspect import PixelAspects
 from consumers.media.display import UPRIGHT, Orientation, orientation_of
-from consumers.media.encryption import is_encrypted_packet, looks_encrypted
+from consumers.media.encryption import is_encrypted_packet, is_encrypted_stream, looks_encrypted
 from consumers.media.guard import GuardedStream
 from consumers.media.stamps import BestEffortStamps
 from consumers.media.structure import is_whole
@@ -72,6 +72,7 @@ def open_video(stream: BinaryIO, limits: Limits, hwaccel: HWAccel | None = None)
         NotAVideoError: no container that is understood, or an empty object.
         TruncatedError: an MP4 or MOV whose boxes reach beyond the end of the object.
         NoVideoStreamError: nothing in it can be decoded as video.
+        EncryptedError: its track names the key that it is encrypted with.
         TooManyPixelsError: the declared frame is larger than ``limits.max_pixels``.
         TooLongError: the declared duration is longer than ``limits.max_duration_s``.
     """
@@ -90,6 +91,8 @@ def open_video(stream: BinaryIO, limits: Limits, hwaccel: HWAccel | None = None)
         raise explain_unreadable(stream, getattr(error, "strerror", None) or str(error)) from error
     try:
         picked = _pick_stream(container)
+        if is_encrypted_stream(picked):
+            raise EncryptedError()
         num_pixels = picked.width * picked.height
         if num_pixels > limits.max_pixels:
             raise _too_many_pixels(picked.width, picked.height, limits)
@@ -220,6 +223,7 @@ class VideoDecoder:
         self.num_damaged = 0
         self.duration_s = 0.0
         self._stamps = BestEffortStamps()
+        self._has_overlaps = False
         self._aspects = PixelAspects(self._stream)
         self._tick_s = [float(stream.time_base or 0) for stream in self._container.streams]
         self._tainted = False
@@ -243,7 +247,9 @@ class VideoDecoder:
         for image in self._images():
             if image.width * image.height > self._limits.max_pixels:
                 raise _too_many_pixels(image.width, image.height, self._limits)
-            place = timeline.place(self._stamps.stamp(image.pts, image.dts), image.duration)
+            stamp = self._stamps.stamp(image.pts, image.dts)
+            place = timeline.place(stamp, image.duration, is_keyframe=bool(image.key_frame))
+            self._has_overlaps = self._has_overlaps or place.overlaps
             if self.num_frames >= self._limits.max_frames:
                 raise TooManyFramesError(f"more than {self._limits.max_frames} frames, which is the limit")
             if place.end_s > self._limits.max_duration_s:
@@ -281,8 +287,8 @@ class VideoDecoder:
 
     @property
     def has_guessed_times(self) -> bool:
-        """Whether some frame so far had to be given another time than its packet says."""
-        return self._stamps.has_guessed
+        """Whether some frame so far had to be given another time than its packet says, or shares it with another."""
+        return self._stamps.has_guessed or self._has_overlaps
 
     def close(self) -> None:
         """Close the container, not the stream. Idempotent."""

@@ -22,6 +22,12 @@ _ASF_MARKS: Final = (
 )
 # The objects of ASF's content encryption and of its extended form, as they are stored.
 
+_EBML: Final = bytes.fromhex("1a45dfa3")
+_MATROSKA_CLUSTER: Final = bytes.fromhex("1f43b675")
+_MATROSKA_ENCRYPTION: Final = bytes.fromhex("5035")
+_MATROSKA_KEY: Final = "enc_key_id"
+# The element of a track that says how it is encrypted (RFC 9559, 5.1.4.1.31.7), and where libav tells its key.
+
 _TS_PACKET_BYTES: Final = 188
 _TS_SYNC: Final = 0x47
 _SCRAMBLED: Final = 0xC0
@@ -30,6 +36,11 @@ _SCRAMBLED: Final = 0xC0
 def is_encrypted_packet(packet: Packet[Stream]) -> bool:
     """Return whether the container says that this packet's bytes are encrypted (common encryption, WebM's own)."""
     return packet.has_sidedata("encryption_info")
+
+
+def is_encrypted_stream(stream: Stream) -> bool:
+    """Return whether a Matroska or WebM track names the key with which it is encrypted."""
+    return stream.metadata.get(_MATROSKA_KEY) is not None
 
 
 def looks_encrypted(stream: BinaryIO) -> bool:
@@ -47,6 +58,8 @@ def looks_encrypted(stream: BinaryIO) -> bool:
         stream.seek(max(0, num_bytes - _TAIL_BYTES))
         index = head + stream.read(_TAIL_BYTES)
         return _MP4_SCHEME in index and any(mark in index for mark in _MP4_TRACKS)
+    if head[:4] == _EBML:
+        return _MATROSKA_ENCRYPTION in head.partition(_MATROSKA_CLUSTER)[0]
     return _is_scrambled(head)
 
 

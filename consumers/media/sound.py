@@ -217,10 +217,11 @@ class SoundInOrder:
         return True
 
     def _note(self, packet: Packet[Stream]) -> None:
-        stamp = packet.dts if packet.dts is not None else packet.pts
+        # By the times that the pass goes by, so that both count the same new beginnings.
+        stamp = packet.pts if packet.pts is not None else packet.dts
         if stamp is None:
             return
-        place = self._timeline.place(stamp, packet.duration)
+        place = self._timeline.place(stamp, packet.duration, is_keyframe=packet.is_keyframe)
         now_s = stamp * packet.time_base
         if place.jumped:
             self._segment += 1

@@ -10,9 +10,9 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from typing import IO
+from typing import IO, Final
 
-from av.packet import Packet
+from av.packet import Packet, PacketSideData
 from av.stream import Stream
 
 PACKETS_IN_MEMORY_BYTES = 4 * 2**20
@@ -21,6 +21,8 @@ PACKETS_IN_MEMORY_BYTES = 4 * 2**20
 FILE_IN_MEMORY_BYTES = 8 * 2**20
 """A file is kept in memory up to this size."""
 
+_MAX_CHANGES = 256
+_NEW_HEADER: Final = "new_extradata"
 _UNKNOWN = -(2**63)
 _HEADER = struct.Struct("<6q?")
 
@@ -38,8 +40,8 @@ class SpooledFile(tempfile.SpooledTemporaryFile[bytes]):
 class PacketQueue:
     """Packets of one stream, first in, first out, in bounded memory.
 
-    A packet that was on disk comes back with what muxers and decoders go by: payload, times, stream, and whether it is
-    a keyframe.
+    A packet that was on disk comes back with what muxers and decoders go by: payload, times, stream, whether it is a
+    keyframe, and the header that holds from it on, where it brings one. Of more than 256 such headers the rest is lost.
     """
 
     def __init__(self) -> None:
@@ -47,7 +49,8 @@ class PacketQueue:
         self._memory_bytes = 0
         self._disk: IO[bytes] | None = None
         self._stream: Stream | None = None
-        self._num_packets = 0
+        self._num_packets = self._num_written = self._num_restored = 0
+        self._headers: dict[int, PacketSideData] = {}
 
     def __del__(self) -> None:
         self.clear()
@@ -73,6 +76,9 @@ class PacketQueue:
             )
         )
         self._disk.write(packet)
+        if packet.has_sidedata(_NEW_HEADER) and len(self._headers) < _MAX_CHANGES:
+            self._headers[self._num_written] = packet.get_sidedata(_NEW_HEADER)
+        self._num_written += 1
 
     def extend(self, packets: Iterable[Packet[Stream]]) -> None:
         """Add ``packets`` one by one."""
@@ -82,7 +88,8 @@ class PacketQueue:
     def clear(self) -> None:
         """Forget all packets."""
         self._memory.clear()
-        self._memory_bytes = self._num_packets = 0
+        self._memory_bytes = self._num_packets = self._num_written = self._num_restored = 0
+        self._headers.clear()
         if self._disk is not None:
             self._disk.close()
             self._disk = None
@@ -107,4 +114,7 @@ class PacketQueue:
         packet.time_base = Fraction(numerator, denominator)
         packet.pts, packet.dts = (None if stamp == _UNKNOWN else stamp for stamp in (pts, dts))
         packet.duration, packet.is_keyframe = duration, is_keyframe
+        if (new_header := self._headers.pop(self._num_restored, None)) is not None:
+            packet.set_sidedata(new_header)
+        self._num_restored += 1
         return packet

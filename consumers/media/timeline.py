@@ -8,6 +8,9 @@ from fractions import Fraction
 JITTER_S = 1.0
 """Timestamps that step back by up to this many seconds are disorder; by more, a new beginning (joined recordings)."""
 
+JOINT_JITTER_S = 0.1
+"""The same for a keyframe after other frames: a recording that was joined to another begins with one."""
+
 LONGEST_GAP_S = 60.0
 """A pause from the end of a frame to the next one may be as long; where it is longer, the clock has jumped."""
 
@@ -27,7 +30,8 @@ class Placed:
     """A frame's place: ``pts`` and ``end_pts`` in the stream's time base, ``time_s`` after the first frame.
 
     ``end_pts`` is ``pts`` plus the frame's own duration, or the nominal one where it has none. ``jumped`` tells that
-    the timestamps began anew at this frame; ``time_s`` goes on all the same.
+    the timestamps began anew at this frame; ``time_s`` goes on all the same. ``overlaps``: they did, with times that
+    frames shortly before have had as well.
     """
 
     pts: int
@@ -35,6 +39,7 @@ class Placed:
     time_s: float
     end_s: float
     jumped: bool
+    overlaps: bool
 
 
 class Timeline:
@@ -52,8 +57,9 @@ class Timeline:
         self._max_gap_ticks = round(max_gap_s / time_base)
         self._origin: int | None = None
         self._last: Placed | None = None
+        self._is_after_keyframe = True
 
-    def place(self, pts: int | None, duration: int | None) -> Placed:
+    def place(self, pts: int | None, duration: int | None, *, is_keyframe: bool = False) -> Placed:
         """Return the place of the next frame; without ``pts`` it follows the last one directly."""
         last = self._last
         if pts is None:
@@ -62,13 +68,17 @@ class Timeline:
         if self._origin is None:
             self._origin = pts
         time_s = self._seconds(pts)
-        jumped = last is not None and (time_s < last.time_s - JITTER_S or pts - last.end_pts > self._max_gap_ticks)
+        step_s = 0.0 if last is None else time_s - last.time_s
+        # Where every frame is a keyframe, none marks a joint.
+        overlaps = is_keyframe and not self._is_after_keyframe and -JITTER_S <= step_s < -JOINT_JITTER_S
+        self._is_after_keyframe = is_keyframe
+        jumped = last is not None and (overlaps or step_s < -JITTER_S or pts - last.end_pts > self._max_gap_ticks)
         if last is not None and jumped:
             self._origin = pts - round(last.end_s / self._time_base)
             time_s = self._seconds(pts)
         elif last is not None:
             time_s = max(time_s, last.time_s)
-        placed = Placed(pts, end_pts, time_s, time_s + self._duration_s(end_pts - pts), jumped)
+        placed = Placed(pts, end_pts, time_s, time_s + self._duration_s(end_pts - pts), jumped, overlaps)
         self._last = placed
         return placed
 

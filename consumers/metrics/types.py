@@ -27,6 +27,7 @@ FILTER_REASONS: tuple[tuple[Stage, str], ...] = (
     (Stage.DURATION, "duration_below_min"),
     (Stage.DURATION, "duration_above_max"),
     (Stage.FRAMES, "no_frames"),
+    (Stage.FRAMES, "pieces_below_scene"),
     (Stage.NSFW, "nsfw_above_max"),
     (Stage.NSFW, "nsfw_unscored"),
     (Stage.MOTION, "motion_below_min"),

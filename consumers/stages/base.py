@@ -53,7 +53,8 @@ class ClipEvidence:
     its end some frame of the video was given another time than its packet says. ``num_sharing_time`` frames came at the
     time of the one before, and no file can show both. ``assumed_matrix`` as
     :func:`~consumers.media.display.assumed_matrix`. ``look`` is what the finished clip is held against, None where
-    every frame was corrupt.
+    every frame was corrupt. ``num_pieces`` above 1: these frames are so many pieces, each shorter than the shortest
+    scene, between which size, aspect or clock change.
     """
 
     index: int
@@ -66,6 +67,7 @@ class ClipEvidence:
     num_sharing_time: int = 0
     assumed_matrix: int | None = None
     look: ClipLook | None = None
+    num_pieces: int = 1
 
     def notes(self) -> tuple[Score, ...]:
         """Return what a reader of the clip should know of its frames, for the record; nothing where all is plain."""

@@ -63,6 +63,7 @@ class ClipBuilder:
         self._assumed_matrix = assumed_matrix(first.image)
         self._num_sharing_time = 0
         self._last_s = -1.0
+        self._num_pieces = 1
         self._last_end_pts, self._last_end_s, self._last_index = first.end_pts, first.end_s, first.index
 
     def add(self, frame: DecodedFrame, view: FrameView) -> None:
@@ -90,6 +91,16 @@ class ClipBuilder:
         twin._motion = self._motion.fork()
         twin._sample_end()
         return twin
+
+    def take_over(self, piece: ClipBuilder) -> None:
+        """Reach to the end of ``piece``, which follows, and whose pictures are not of the same kind."""
+        self._num_pieces += 1
+        self._num_sharing_time += piece._num_sharing_time
+        self._last_end_pts, self._last_end_s, self._last_index = (
+            piece._last_end_pts,
+            piece._last_end_s,
+            piece._last_index,
+        )
 
     def finish(
         self, index: int, next_pts: int | None, next_s: float | None, *, has_guessed_times: bool
@@ -127,6 +138,7 @@ class ClipBuilder:
             self._num_sharing_time,
             self._assumed_matrix,
             self._look(),
+            self._num_pieces,
         )
 
     def _look(self) -> ClipLook | None:

@@ -89,6 +89,12 @@ class CutFinder:
         self._last_above: int | None = None
         self._burst_start: int | None = None
         self._has_cut = False
+        self._start: int | None = None
+
+    def is_below_scene(self, time_s: float) -> bool:
+        """Return whether from the first frame to one at ``time_s`` it is less than the shortest scene."""
+        now = round(time_s * _TICKS_PER_SECOND)
+        return self._num_frames(now if self._start is None else self._start, now) < self._min_frames
 
     def step(self, time_s: float, score: float) -> Verdict:
         """Take the next frame.
@@ -99,8 +105,8 @@ class CutFinder:
         """
         now = round(time_s * _TICKS_PER_SECOND)
         above = score >= self._threshold
-        if self._last_above is None:
-            self._last_above = now
+        if self._last_above is None or self._start is None:
+            self._last_above = self._start = now
         long_enough = self._num_frames(self._last_above, now) >= self._min_frames
         if above:
             self._last_above = now

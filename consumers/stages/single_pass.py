@@ -10,6 +10,7 @@ from consumers.media.decode import DecodedFrame, VideoDecoder
 from consumers.stages.base import ClipEvidence
 from consumers.stages.clip_builder import ClipBuilder, PassTools
 from consumers.stages.meter import StageMeter
+from consumers.stages.pieces import Following, Pieces
 from consumers.stages.scene import CutFinder, SceneScorer, Verdict, scoring_size
 from consumers.stages.view import FrameView
 from schemas.profile import Limits, Profile
@@ -101,9 +102,12 @@ class SinglePass:
         # What `clip` is if it ended at the last mark, and the clip that began there.
         ended: ClipBuilder | None = None
         begun: ClipBuilder | None = None
+        pieces = Pieces()
         for frame in self._frames():
             if clip is not None and frame.breaks:
-                yield self._finish(clip, None if frame.restarts else (frame.pts, frame.time_s))
+                following = None if frame.restarts else (frame.pts, frame.time_s)
+                is_piece = self._cuts.is_below_scene(frame.time_s)
+                yield from self._broken_off(clip, following, pieces, is_piece=is_piece)
                 clip = ended = begun = None
                 self._scorer.reset()
                 self._cuts = CutFinder(self._profile.scene, self._decoder.fps)
@@ -111,12 +115,14 @@ class SinglePass:
                 small = self._tools.converter.downscaled_bgr(frame, scoring_size(*frame.size))
                 verdict = self._cuts.step(frame.time_s, self._scorer.score(small))
             self._scene_meter.num_in += 1
+            if pieces and not self._cuts.is_below_scene(frame.time_s):
+                yield from self._finished(pieces)
             if clip is None:
                 clip = ClipBuilder(self._tools, frame)
             elif verdict is Verdict.CUT:
-                following = ClipBuilder(self._tools, frame)
-                yield self._finish(clip, following.start)
-                clip, ended, begun = following, None, None
+                next_clip = ClipBuilder(self._tools, frame)
+                yield self._finish(clip, next_clip.start)
+                clip, ended, begun = next_clip, None, None
             elif verdict is Verdict.MAYBE:
                 ended, begun = clip.ended_here(), ClipBuilder(self._tools, frame)
             elif verdict is Verdict.CONFIRMED and ended is not None and begun is not None:
@@ -127,7 +133,8 @@ class SinglePass:
             if begun is not None:
                 begun.add(frame, view)
         if clip is not None:
-            yield self._finish(clip, None)
+            yield from self._broken_off(clip, None, pieces, is_piece=bool(pieces))
+        yield from self._finished(pieces)
 
     def _frames(self) -> Iterator[DecodedFrame]:
         frames = self._decoder.frames()
@@ -142,7 +149,20 @@ class SinglePass:
             self._decode_meter.num_out += frame.is_usable
             yield frame
 
-    def _finish(self, clip: ClipBuilder, following: tuple[int, float] | None) -> ClipEvidence:
+    def _broken_off(
+        self, clip: ClipBuilder, following: Following, pieces: Pieces, *, is_piece: bool
+    ) -> Iterator[ClipEvidence]:
+        """Yield a clip that lasted, and keep one that did not until it is known what follows."""
+        if is_piece:
+            pieces.add(clip, following)
+        else:
+            yield self._finish(clip, following)
+
+    def _finished(self, pieces: Pieces) -> Iterator[ClipEvidence]:
+        for clip, following in pieces.release():
+            yield self._finish(clip, following)
+
+    def _finish(self, clip: ClipBuilder, following: Following) -> ClipEvidence:
         next_pts, next_s = following or (None, None)
         guessed = self._decoder.has_guessed_times
         evidence = clip.finish(self._num_clips, next_pts, next_s, has_guessed_times=guessed)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json as json_module
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from consumers.errors import ConfigurationError
-from consumers.paimon.reading.clips import ClipFilter, ClipReader, ClipRecord
+from consumers.paimon.reading.clips import ClipFilter, ClipRecord
 from schemas.object_names import object_name
 from service import wiring
 from service.cli.options import LOOK, ConfigOption
-from service.cli.output import JsonOption, counted, err, json_default, out, print_json, print_table
+from service.cli.output import JsonOption, counted, err, out, print_json, print_table
+from service.export import ExportReport, IndexForm, export
 from service.settings import load_settings
-
-INDEX_NAME = "clips.jsonl"
 
 
 def register(app: typer.Typer) -> None:
@@ -28,8 +27,20 @@ def register(app: typer.Typer) -> None:
 
 
 def _clips(
-    export: Annotated[
-        Path | None, typer.Option(help=f"Write MP4s, JPEGs and {INDEX_NAME} into this folder.", show_default=False)
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            help="Write the clips into this folder, those that it has not got yet.",
+            show_default=False,
+        ),
+    ] = None,
+    index: Annotated[IndexForm, typer.Option("--format", help="How an export describes its clips.")] = IndexForm.JSONL,
+    webdataset: Annotated[
+        bool, typer.Option("--webdataset", help="Export tar files of up to 1000 clips instead of a file for each.")
+    ] = False,
+    tag: Annotated[
+        str | None, typer.Option(help="As they were when this tag was made, see `sluice dataset`.", show_default=False)
     ] = None,
     date: Annotated[str | None, typer.Option(help="Only this ingest date, YYYY-MM-DD (UTC).")] = None,
     row: Annotated[int | None, typer.Option(help="Only clips of this raw row.")] = None,
@@ -38,20 +49,21 @@ def _clips(
     config: ConfigOption = None,
     json: JsonOption = False,
 ) -> None:
-    """List curated clips, newest first, or export them."""
+    """List curated clips, newest first, or export them: again and again into the same folder, each clip once."""
     if date is not None:
         _check_date(date)
     settings = load_settings(config)
-    reader = wiring.clip_reader(settings)
+    reader = wiring.clip_reader(settings, tag)
     wanted = ClipFilter(consumer=consumer, ingest_date=date, source_row_id=row)
-    if export is not None:
+    if folder is not None:
         if consumer is None:
             _check_one_consumer(reader.clips(wanted, limit=limit))
-        written = export_clips(reader, reader.clips(wanted, limit=limit), export)
+        found = reader.clips(wanted, limit=limit)
+        report = export(reader, found, folder, form=index, shards=webdataset, on_progress=_tell_progress)
         if json:
-            print_json({"clips": written, "folder": str(export), "index": str(export / INDEX_NAME)})
+            print_json({"folder": str(folder), **asdict(report)})
         else:
-            out.print(f"{counted(written, 'clip')} in {export}, described in {export / INDEX_NAME}", markup=False)
+            out.print(_sentence(report, folder), markup=False)
         return
     records = list(reader.clips(wanted, newest_first=True, limit=limit or 50))
     if json:
@@ -75,6 +87,19 @@ def _check_date(text: str) -> None:
         if datetime.strptime(text, "%Y-%m-%d").strftime("%Y-%m-%d") == text:
             return
     raise ConfigurationError(f"--date {text}: is no date; write it as YYYY-MM-DD, such as 2026-05-31")
+
+
+def _tell_progress(count: int) -> None:
+    if err.is_terminal:
+        err.print(f"exported {count}", end="\r")
+
+
+def _sentence(report: ExportReport, folder: Path) -> str:
+    known = f", {counted(report.num_known, 'clip')} there already" if report.num_known else ""
+    without = (
+        f"; {counted(report.num_references, 'clip')} without bytes, described only" if report.num_references else ""
+    )
+    return f"{counted(report.num_new, 'new clip')} in {folder}{known}{without}"
 
 
 def _cells(record: ClipRecord) -> tuple[object, ...]:
@@ -103,45 +128,3 @@ def _check_one_consumer(records: Iterable[ClipRecord]) -> None:
             f"the curated table holds clips of the consumers {' and '.join(sorted(consumers))}, each clip of one video "
             "under the same id; choose one with --consumer"
         )
-
-
-def export_clips(reader: ClipReader, records: Iterable[ClipRecord], folder: Path) -> int:
-    """Write each clip's MP4 and JPEG into ``folder``, and one JSON line for each into ``clips.jsonl``.
-
-    Every file appears under its name only when it is complete, the index last. Clips without bytes have only a line.
-
-    Returns:
-        The number of clips.
-
-    Raises:
-        ConfigurationError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        count = 0
-        partial_index = folder / f".{INDEX_NAME}.partial"
-        with partial_index.open("w", encoding="utf-8") as index:
-            for record in records:
-                index.write(json_module.dumps(_export(reader, record, folder), default=json_default) + "\n")
-                count += 1
-                if err.is_terminal:
-                    err.print(f"exported {count}", end="\r")
-        partial_index.replace(folder / INDEX_NAME)
-    except OSError as error:
-        raise ConfigurationError(f"--export {folder}: cannot be written: {error.strerror or error}") from error
-    return count
-
-
-def _export(reader: ClipReader, record: ClipRecord, folder: Path) -> dict[str, Any]:
-    line: dict[str, Any] = {"video_file": None, "thumbnail_file": None, **record.values}
-    for key, suffix, data in (
-        ("video_file", "mp4", reader.media(record)),
-        ("thumbnail_file", "jpg", reader.thumbnail(record)),
-    ):
-        if data is not None:
-            name = f"{record.values['clip_id']}.{suffix}"
-            partial = folder / f".{name}.partial"
-            partial.write_bytes(data)
-            partial.replace(folder / name)
-            line[key] = name
-    return line

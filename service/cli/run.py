@@ -12,7 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from consumers import heap
 from consumers.errors import ConfigurationError
 from consumers.loop.reports import EndReason, RunReport
 from consumers.members.lease import Holder
@@ -89,7 +88,6 @@ def _run(
     json: JsonOption = False,
 ) -> None:
     """Curate every row of the raw table that is not curated yet, and go on with those that come."""
-    heap.keep_small(large_apart=True)
     overrides: dict[str, Any] = {}
     if pool is not None:
         overrides["pool"] = {"kind": pool}

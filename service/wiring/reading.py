@@ -18,6 +18,7 @@ from consumers.paimon.reading.clips import ClipReader
 from consumers.paimon.reading.ledger import LedgerReader
 from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.reading.story import StoryReader
+from consumers.paimon.reading.tags import Tags
 from consumers.paimon.reading.takedowns import TakedownReader
 from consumers.ports import ControlStore, ProgressReader
 from service.settings import Settings
@@ -59,13 +60,23 @@ def ledger_reader(settings: Settings) -> LedgerReader:
     return LedgerReader(catalog_config(settings), table_names(settings), settings.consumer.id)
 
 
-def clip_reader(settings: Settings) -> ClipReader:
-    """Return a reader of the curated table.
+def clip_reader(settings: Settings, tag: str | None = None) -> ClipReader:
+    """Return a reader of the curated table as it is, or as a tag names it.
+
+    Raises:
+        ConfigurationError: the table is missing, or has no such tag.
+    """
+    return ClipReader(catalog_config(settings), settings.tables.curated, tag=tag)
+
+
+def dataset_tags(settings: Settings) -> Tags:
+    """Return the tags of the curated table.
 
     Raises:
         ConfigurationError: the table is missing.
+        StoreUnavailableError: the store did not answer.
     """
-    return ClipReader(catalog_config(settings), settings.tables.curated)
+    return Tags(catalog_config(settings), settings.tables.curated)
 
 
 def build_control(settings: Settings) -> ControlStore:

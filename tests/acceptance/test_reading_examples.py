@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from tests.support.warehouse import NAMES, PROFILE, append_raw, processed
 _PAGE = Path(__file__).parents[2] / "docs" / "reading.md"
 _OPTIONS = '{"warehouse": "warehouse"}'
 _NUM_CLIPS = 7
-_NEEDS = {"DuckDB": "duckdb", "Daft": "daft"}
+_NEEDS = {"DuckDB": "duckdb", "Daft": "daft", "Files: an export": "webdataset"}
 
 
 def _examples() -> dict[str, str]:
@@ -52,6 +53,7 @@ def _fill(config: CatalogConfig) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("reading")
+    (made / "sluice.toml").write_text('[catalog]\nwarehouse = "warehouse"\n')
     _fill(CatalogConfig({"warehouse": str(made / "warehouse")}, "sluice"))
     return made
 
@@ -75,7 +77,10 @@ def _run(folder: Path, title: str, options: dict[str, str] | None = None, more: 
     script = folder / f"example_{re.sub(r'[^a-z0-9]+', '_', title.lower())}.py"
     script.write_text(text + more)
     command = [sys.executable, script.name]
-    done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True, timeout=240)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        command, check=False, cwd=folder, env=environment, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
@@ -93,6 +98,9 @@ def _check(title: str, output: str) -> None:
         assert output.split() == [str(_NUM_CLIPS), f"{_NUM_CLIPS:.1f}"]
     elif title == "DuckDB":
         assert re.search(rf"v1\s*│\s*{_NUM_CLIPS - 3}\s*│", output), output
+    elif title == "Files: an export":
+        samples = [line for line in output.splitlines() if re.fullmatch(r"[0-9a-f]{32} 1\.0 \d+ 4", line)]
+        assert len(set(samples)) == _NUM_CLIPS, output
     else:
         assert title == "Daft"
         assert output.rsplit(maxsplit=1)[-1] == str(_NUM_CLIPS)

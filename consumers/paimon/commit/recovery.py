@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges, contain
 from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker, read_division
 from consumers.paimon.scan import stream
 from schemas.positions import OffsetRange, Position
-from schemas.shards import EVERYTHING, WHOLE, Shard, Share, owned_part
+from schemas.shards import EVERYTHING, WHOLE, Base, Shard, Share, owned_part
 from schemas.source_mark import is_earlier_generation
 
 _MAX_GAPS_IN_FILTER = 64
@@ -64,6 +64,7 @@ class Recovery:
         consumer: whose trail.
         source: full name of the raw table that it tails.
         shard: which part of it.
+        skipped: what a person has skipped, asked for where the rows have to tell.
     """
 
     ledger: Any
@@ -71,6 +72,7 @@ class Recovery:
     consumer: str
     source: str
     shard: Shard = WHOLE
+    skipped: Callable[[], tuple[Base, ...]] = tuple
 
     def standing(self, ledger_head: Any | None, curated_head: Any | None) -> tuple[Standing, Standing]:
         """Return what ledger and curated table say as of the given snapshots.
@@ -169,7 +171,8 @@ class Recovery:
 
         The ledger covers its rows. The curated table covers those of them whose kept clips it holds all, and no clip of
         an older version; and those that a newer version has superseded. Offsets that hold no row are in no table; they
-        are read again and skipped again, or lie below the watermark that the rows of a source with gaps record.
+        are read again and skipped again, or lie below the watermark that the rows of a source with gaps record, or were
+        skipped by a person, which no row tells.
         """
         index = LedgerIndex.read(self.ledger, ledger_head, self.consumer, self.source)
         # A consumer that is new, or has kept no clip, has none in the curated table to look for.
@@ -187,7 +190,14 @@ class Recovery:
             Standing(self._filled(rows, index.max_watermark, without), index.max_sequence, index.max_epoch)
             for rows, without in ((index.row_ids, open_rows[:0]), (index.row_ids[is_covered], open_rows))
         )
-        return replace(ledgered, share=Share(self.shard)), replace(curated, share=Share(self.shard))
+        return self._with_skipped(ledgered, []), self._with_skipped(curated, as_ranges(np.sort(open_rows)))
+
+    def _with_skipped(self, standing: Standing, open_rows: Iterable[OffsetRange]) -> Standing:
+        unfinished = list(open_rows)
+        bases = [Base(base.shard, base.position.without(unfinished)) for base in self.skipped()]
+        mine = (part for base in bases if base.shard == self.shard for part in base.position.ranges())
+        others = tuple(base for base in bases if base.shard != self.shard)
+        return replace(standing, position=standing.position.union(mine), share=Share(self.shard, others))
 
     def _filled(self, row_ids: NDArray[np.int64], watermark: int, without: NDArray[np.int64]) -> Position:
         own = row_ids[row_ids % self.shard.count == self.shard.index]

@@ -9,7 +9,8 @@ taken out, so no clip can stand there twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ from consumers.paimon.commit.generation import SourceName, newest_mark
 from consumers.paimon.commit.ledger_index import LedgerIndex, as_ranges
 from consumers.paimon.commit.markers import Marker, commit_user_of
 from consumers.paimon.commit.recovery import Recovery, Standing
+from consumers.paimon.commit.skips import Skips
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.commit.takedown import TakedownStore
 from consumers.paimon.tables import TableNames
 from schemas.positions import OffsetRange, Position
 from schemas.shards import WHOLE, Base, Shard, Share, owned_part
@@ -42,6 +45,7 @@ class Move:
         num_read_again: rows that are read again.
         num_left_done: rows that would be read again, and are not because clips of theirs are in the curated table.
         num_skipped: offsets that are never read.
+        done_below: everything below it is done by this change; 0 where it moves single rows.
     """
 
     current: Position
@@ -53,6 +57,7 @@ class Move:
     num_read_again: int
     num_left_done: int
     num_skipped: int
+    done_below: int = 0
 
 
 class Repositioner:
@@ -77,6 +82,7 @@ class Repositioner:
         catalog = open_catalog(config)
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
+        self._skips = Skips(TakedownStore(config, names.control))
         self._name = SourceName(self._ledger, self._curated, consumer, f"{config.database}.{names.raw}")
 
     @property
@@ -85,7 +91,9 @@ class Repositioner:
 
     @property
     def _recovery(self) -> Recovery:
-        return Recovery(self._ledger, self._curated, self._consumer, self._source, self._shard)
+        source = self._source
+        skipped = partial(self._skips.of, self._consumer, source)
+        return Recovery(self._ledger, self._curated, self._consumer, source, self._shard, skipped)
 
     def to_offset(self, offset: int) -> Move:
         """Plan that everything below ``offset`` is done and everything from there on is not.
@@ -101,7 +109,8 @@ class Repositioner:
         index = self._index()
         begun = as_ranges(np.unique(index.row_ids[index.clip_owners]))
         skipped = Position.from_ranges(curated.position.missing(offset)).without(begun).ranges()
-        return self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
+        move = self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
+        return replace(move, done_below=offset)
 
     def again(self, row_ids: Sequence[int]) -> Move:
         """Plan that the rows of ``row_ids`` that are done are read again.
@@ -135,6 +144,9 @@ class Repositioner:
 
     def make(self, move: Move) -> None:
         """Make a planned change, unless anything was committed since it was planned.
+
+        A skip is noted in the control table, too, where it outlives the markers. Cut off before that it holds all the
+        same, for as long as these are there; planned and made again it is noted.
 
         Raises:
             FencedError: the consumer has committed since; plan again.
@@ -171,6 +183,9 @@ class Repositioner:
                 )
                 committer.publish([], move.sequence, marker.to_properties())
                 committer.close()
+            if move.done_below:
+                # Last: what was noted and not made would leave rows out.
+                self._skips.note(self._consumer, self._shard, source, move.done_below)
 
     def _index(self) -> LedgerIndex:
         with store_errors(f"position of {self._consumer}"):

@@ -8,6 +8,7 @@ the curated table; whichever new shard owns such a row finds it so, as after a c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from consumers.errors import ConfigurationError, FencedError, StopError
@@ -23,7 +24,9 @@ from consumers.paimon.commit.markers import (
     read_division,
 )
 from consumers.paimon.commit.recovery import Recovery, Standing, standing_of
+from consumers.paimon.commit.skips import Skips
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.commit.takedown import TakedownStore
 from consumers.paimon.tables import TableNames
 from schemas.positions import Position
 from schemas.shards import WHOLE, Shard, Share, rebased
@@ -68,6 +71,7 @@ class Rescaler:
         catalog = open_catalog(config)
         self._ledger = load_table(catalog, config, names.ledger)
         self._curated = load_table(catalog, config, names.curated)
+        self._skips = Skips(TakedownStore(config, names.control))
         self._name = SourceName(self._ledger, self._curated, consumer, f"{config.database}.{names.raw}")
 
     @property
@@ -175,7 +179,9 @@ class Rescaler:
 
     def _by_rows(self, table: Any, shard: Shard) -> Standing:
         """Return what the rows say of a shard whose marker has expired."""
-        recovery = Recovery(self._ledger, self._curated, self._consumer, self._source, shard)
+        source = self._source
+        skipped = partial(self._skips.of, self._consumer, source)
+        recovery = Recovery(self._ledger, self._curated, self._consumer, source, shard, skipped)
         by_ledger, by_curated = recovery.reconcile(_head(self._ledger), _head(self._curated))
         return by_ledger if table is self._ledger else by_curated
 

@@ -32,6 +32,7 @@ from consumers.paimon.commit.rows import Lineage, curated_rows, ledger_rows
 from consumers.paimon.commit.runs import Runs
 from consumers.paimon.commit.same_bytes import SameBytes
 from consumers.paimon.commit.side import Pending, Side
+from consumers.paimon.commit.skips import Skips
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.commit.takedown import Obeyed, Takedown, TakedownStore, Tombstones, matching, retirements
@@ -205,7 +206,8 @@ class PaimonSink:
 
     @property
     def _recovery(self) -> Recovery:
-        return Recovery(self._ledger.table, self._curated.table, self._consumer, self._source, self._shard)
+        skipped = partial(Skips(self._takedowns).of, self._consumer, self._source)
+        return Recovery(self._ledger.table, self._curated.table, self._consumer, self._source, self._shard, skipped)
 
     def _take_down(self) -> None:
         """Retire what was taken down and is not yet, and let nothing of it come again."""

@@ -15,8 +15,9 @@ from consumers.paimon.maintain.compaction import AppendCompaction, Compacted, Ke
 from consumers.paimon.maintain.expiry import Expired, Expiry, Retention
 from consumers.paimon.maintain.orphans import Orphans, Swept
 from consumers.paimon.maintain.purge import Purge, PurgeReport
+from consumers.paimon.maintain.row_groups import UnknownLayoutError
 from consumers.paimon.maintain.table_files import TableFiles
-from consumers.paimon.maintain.tracked import Purged
+from consumers.paimon.maintain.tracked import Purged, TrackedReport
 from consumers.paimon.tables import TableNames
 
 logger = logging.getLogger(__name__)
@@ -115,11 +116,16 @@ class Maintainer:
 
     def _keep(self, table: Any, name: str, now: datetime, purge: Purge, *, dry: bool, sweep: bool) -> TableReport:
         """Maintain the curated table, whose deleted rows lose their bytes as well."""
-        compaction = purge.compaction()
-        done = compaction.run(dry=dry, is_stopped=self._is_stopped)
+        compaction, done = purge.compaction(), TrackedReport()
+        is_known = True
+        try:
+            done = compaction.run(dry=dry, is_stopped=self._is_stopped)
+        except UnknownLayoutError as error:
+            is_known = False
+            logger.warning("table %s: its files are not compacted, and keep what was deleted: %s", name, error)
         if done.purged.num_rows and not dry:
             logger.info("table %s: %d deleted rows have no bytes in it any more", name, done.purged.num_rows)
-        if not dry and not self._is_stopped():
+        if is_known and not dry and not self._is_stopped():
             purge = purge.note_rewritten(compaction, now)
         report = TableReport(name, _told(name, done.compacted, dry), done.purged)
         report = self._expire(table, report, now, dry=dry, sweep=sweep, expire_before=purge.expire_before)

@@ -11,6 +11,7 @@ from typing import Any
 from pypaimon.manifest.schema.data_file_meta import DataFileMeta
 from pypaimon.utils.data_evolution_utils import retrieve_anchor_file
 
+from consumers.errors import SluiceError
 from consumers.paimon.commit.merging import merge_from
 from schemas.positions import OffsetRange
 
@@ -19,6 +20,10 @@ MOST_BYTES = 64 * 1024**2
 """A data file of so many rows or bytes is full."""
 BLOB_BYTES = 64 * 1024**2
 _FULL_BLOB_BYTES = 16 * 1024**2
+
+
+class UnknownLayoutError(SluiceError):
+    """A table holds files of a kind that Sluice does not write; they are left as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +71,14 @@ def row_groups(entries: Iterable[Any], dead: Mapping[str, frozenset[int]]) -> li
         dead: positions of deleted rows, by the name of the file that they are noted for.
 
     Raises:
-        ValueError: a file is of another kind than the tables that Sluice creates have.
+        UnknownLayoutError: a file is of another kind than the tables that Sluice creates have.
     """
     data: dict[tuple[int, int], list[Any]] = {}
     blobs: list[Any] = []
     for entry in entries:
         file = entry.file
         if file.first_row_id is None or DataFileMeta.is_vector_file(file.file_name):
-            raise ValueError(f"file {file.file_name} has no row ids, or is of a kind that is not known")
+            raise UnknownLayoutError(f"file {file.file_name} has no row ids, or is of a kind that is not known")
         if DataFileMeta.is_blob_file(file.file_name):
             blobs.append(entry)
         else:
@@ -83,7 +88,7 @@ def row_groups(entries: Iterable[Any], dead: Mapping[str, frozenset[int]]) -> li
     for entry in sorted(blobs, key=lambda entry: (entry.file.first_row_id, -entry.file.max_sequence_number)):
         at = bisect_right(places, entry.file.first_row_id, key=lambda place: place[0]) - 1
         if at < 0 or entry.file.first_row_id + entry.file.row_count > sum(places[at]):
-            raise ValueError(f"file {entry.file.file_name} holds row ids that no file of other columns holds")
+            raise UnknownLayoutError(f"file {entry.file.file_name} holds row ids that no file of other columns holds")
         beside[places[at]].append(entry)
     groups = []
     for start, num_rows in places:

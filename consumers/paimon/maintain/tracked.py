@@ -114,7 +114,7 @@ class TrackedCompaction:
             is_stopped: asked between any two files.
 
         Raises:
-            ValueError: the table holds files of a kind that is not known; it is left as it is.
+            UnknownLayoutError: the table holds files of a kind that is not known; it is left as it is.
             Exception: whatever the store raises, or another engine has compacted the same files; nothing is lost.
         """
         total = TrackedReport()
@@ -156,7 +156,8 @@ class TrackedCompaction:
         long_dead = self._long_dead(head) if deletions else {}
         for bucket, groups in self._groups(head, deletions):
             merged: set[str] = set()
-            for stretch in neighbours([group for group in groups if not group.is_dead]):
+            # Those in which no row is left, too: without them there would be a gap between the others for good.
+            for stretch in neighbours(groups):
                 sizes = [(len(group.rows), group.num_bytes) for group in stretch]
                 for part in parts_due(sizes, self._most_rows, _MOST_BYTES):
                     chosen = tuple(stretch[at] for at in part)
@@ -172,8 +173,6 @@ class TrackedCompaction:
 
     def _num_to_purge(self, group: RowGroup, long_dead: Mapping[str, frozenset[int]]) -> int:
         """Return how many rows of ``group`` lose their bytes now; none unless one of them is due."""
-        if group.is_dead:
-            return len(group.rows)
         rows = self._with_bytes(group)
         old = {group.rows.start + position for position in long_dead.get(group.anchor, ())}
         is_due = any(row[ROW_ID] in old or self._is_urgent(row) for row in rows)

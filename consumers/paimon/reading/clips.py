@@ -14,6 +14,7 @@ from pypaimon.table.row.blob import BlobDescriptor
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
+from consumers.paimon.reading.tags import tagged
 from consumers.paimon.scan import ROW_ID, SEQUENCE_NUMBER, RangeReader, files_of_partition
 from schemas.positions import OffsetRange
 from schemas.records import CutMethod
@@ -99,15 +100,17 @@ class ClipReader:
         config: the catalog.
         table: name of the curated table.
         chunk_rows: rows read first; each further read takes twice as many, up to 32,768.
+        tag: name of the state that is read; None is the newest one.
 
     Raises:
-        ConfigurationError: there is no such table.
+        ConfigurationError: there is no such table, or no such tag.
         StoreUnavailableError: the store did not answer.
     """
 
-    def __init__(self, config: CatalogConfig, table: str, *, chunk_rows: int = 512) -> None:
+    def __init__(self, config: CatalogConfig, table: str, *, chunk_rows: int = 512, tag: str | None = None) -> None:
         self._name = f"{config.database}.{table}"
         self._chunk_rows = chunk_rows
+        self._tag = tag
         self._table = load_table(open_catalog(config), config, table)
         # Large clips are read from their blob files by range.
         self._by_descriptor = self._table.copy({"blob-as-descriptor": "true"})
@@ -115,9 +118,10 @@ class ClipReader:
 
     def _pin(self) -> None:
         with store_errors(f"table {self._name}"):
-            self._head = self._table.snapshot_manager().get_latest_snapshot()
+            manager = self._table.snapshot_manager()
+            self._head = manager.get_latest_snapshot() if self._tag is None else tagged(self._table, self._tag)
         self._end = 0 if self._head is None else self._head.next_row_id or 0
-        self._readers: dict[tuple[tuple[str, ...], bool], RangeReader] = {}
+        self._readers: dict[tuple[tuple[str, ...], bool, bool], RangeReader] = {}
 
     def newest(self) -> ClipReader:
         """Return a reader of the newest snapshot, on the same open table; one of each thread.
@@ -236,10 +240,7 @@ class ClipReader:
         Reading from it raises StoreUnavailableError where the store does not answer, or the file has gone meanwhile.
         """
         rows = OffsetRange(record.row_id, record.row_id + 1)
-        reader = RangeReader(self._by_descriptor, ("clip",))
-        with store_errors(f"table {self._name}"):
-            reader.pin(self._head, OffsetRange(0, self._end))
-            found = reader.read(rows).rows.column("clip").to_pylist()
+        found = self._read(("clip",), rows, by_descriptor=True).column("clip").to_pylist()
         if not found:
             raise self._gone(record)
         if found[0] is None:
@@ -268,13 +269,16 @@ class ClipReader:
     def _gone(self, record: ClipRecord) -> ConfigurationError:
         return ConfigurationError(f"table {self._name}: row {record.row_id} is not there any more; list again")
 
-    def _read(self, columns: tuple[str, ...], rows: OffsetRange, *, whole_files: bool = False) -> pa.Table:
+    def _read(
+        self, columns: tuple[str, ...], rows: OffsetRange, *, whole_files: bool = False, by_descriptor: bool = False
+    ) -> pa.Table:
         with store_errors(f"table {self._name}"):
-            reader = self._readers.get((columns, whole_files))
+            reader = self._readers.get((columns, whole_files, by_descriptor))
             if reader is None:
-                reader = RangeReader(self._table, columns, whole_files=whole_files)
+                table = self._by_descriptor if by_descriptor else self._table
+                reader = RangeReader(table, columns, whole_files=whole_files)
                 reader.pin(self._head, OffsetRange(0, self._end))
-                self._readers[columns, whole_files] = reader
+                self._readers[columns, whole_files, by_descriptor] = reader
             return reader.read(rows).rows
 
     def _chunks(self, newest_first: bool) -> Iterator[OffsetRange]:

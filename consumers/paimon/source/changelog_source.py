@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
-from consumers.errors import PositionExpiredError
+from consumers.errors import PositionExpiredError, SluiceError, StoreUnavailableError, UnfollowedSnapshotError
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
 from consumers.paimon.snapshots import earliest_snapshot_id, read_snapshot, snapshot_time
 from consumers.paimon.source.guard import OnExpired
@@ -218,12 +218,7 @@ class ChangelogSource:
                 continue
             snapshot = read_snapshot(self._manager, wanted.snapshot_id)
             if snapshot is None:
-                # It expired between the look and the read; the next one finds out what is left.
-                if self._on_expired is OnExpired.EARLIEST:
-                    return
-                for part in wanted.ranges:
-                    self._expired(part, self._earliest())
-                return
+                raise self._missing(wanted.snapshot_id)
             first = first_offset(wanted.snapshot_id)
             if wanted.is_whole_table:
                 first, rows = first + WHOLE_TABLE, self._changes.whole_table(snapshot)
@@ -258,6 +253,17 @@ class ChangelogSource:
                 pending.append(piece)
         if pending:
             yield Wanted(snapshot_of(pending[0].start), tuple(pending))
+
+    def _missing(self, snapshot_id: int) -> SluiceError:
+        """Return what to raise about a snapshot that was there, or is between two that are."""
+        latest, earliest = self._manager.get_latest_snapshot(), self._earliest()
+        if latest is None or not earliest < snapshot_id < latest.id:
+            # It expired, or the table is another one: the next look tells.
+            return StoreUnavailableError(f"table {self.source_table}: snapshot {snapshot_id} has just gone")
+        return UnfollowedSnapshotError(
+            f"table {self.source_table}: snapshot {snapshot_id} is needed and not there, though older and newer ones "
+            f"are. To go on behind it, without its rows: `sluice position {first_offset(snapshot_id + 1)}`"
+        )
 
     def _expired(self, lost: OffsetRange, earliest: int) -> OffsetRange:
         first, last = snapshot_of(lost.start), min(snapshot_of(lost.end - 1), earliest - 1)

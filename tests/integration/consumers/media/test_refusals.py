@@ -17,6 +17,7 @@ from consumers.errors import (
 )
 from consumers.media.samples import Shot, write_video
 from consumers.media.unreadable import explain_unreadable
+from tests.support.ebml import encrypted
 from tests.support.odd_media import SMALL
 from tests.support.passes import run_pass
 
@@ -32,6 +33,17 @@ def test_an_encrypted_file_is_called_encrypted(tmp_path: Path, suffix: str) -> N
     path = write_video(tmp_path / f"v.{suffix}", [Shot(1, seed=1)], **SMALL, container_options=KEY)
     with pytest.raises(EncryptedError, match="encrypted"):
         run_pass(path)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
+def test_an_encrypted_matroska_is_called_encrypted(tmp_path: Path, suffix: str, codec: str) -> None:
+    path = write_video(tmp_path / f"v.{suffix}", [Shot(1, seed=1)], **SMALL, codec=codec)
+    content = encrypted(path.read_bytes())
+    with pytest.raises(EncryptedError, match="encrypted"):
+        run_pass(content)
+    # Without the name of a key, which may be left out.
+    with pytest.raises(EncryptedError):
+        run_pass(content.replace(bytes.fromhex("47e2"), bytes.fromhex("47e3"), 1))
 
 
 def test_a_scrambled_broadcast_is_called_encrypted(tmp_path: Path) -> None:
@@ -93,6 +105,20 @@ def test_a_file_of_sound_is_called_that(tmp_path: Path) -> None:
         for packet in tone(container, "mp3"):
             container.mux(packet)
     with pytest.raises(NoVideoStreamError, match="sound alone"):
+        run_pass(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt", "words"),
+    [
+        ("v.gif", "gif", "rgb8", "a GIF, not a video"),
+        ("v.webp", "libwebp_anim", "yuv420p", "a WebP picture or animation, not a video"),
+        ("v.apng", "apng", "rgb24", "a PNG picture or animation, not a video"),
+    ],
+)
+def test_an_animated_picture_is_called_that(tmp_path: Path, name: str, codec: str, pix_fmt: str, words: str) -> None:
+    path = write_video(tmp_path / name, [Shot(1, seed=1)], **SMALL, fps=10, codec=codec, pix_fmt=pix_fmt)
+    with pytest.raises(NotAVideoError, match=words):
         run_pass(path)
 
 

@@ -48,5 +48,5 @@ def test_a_worker_that_has_worked_on_eight_threads_holds_hardly_more_than_after_
     done = subprocess.run([sys.executable, "-c", _WORKER, str(video)], check=True, capture_output=True, text=True)
     first_kb, last_kb = map(int, done.stdout.split())
     print(f"{first_kb / 1024:.0f} MB after one thread, {last_kb / 1024:.0f} MB after eight")
-    # Without heaps that are shared and given back: 30 MB more for each thread.
-    assert last_kb - first_kb < 40 * 1024
+    # Without heaps that are shared and given back it is 400 MB more.
+    assert last_kb - first_kb < 100 * 1024

@@ -55,3 +55,18 @@ def test_a_pause_that_a_frame_states_as_its_duration_is_no_jump_however_long() -
     timeline = Timeline(Fraction(1, 1000), 1 / 25, max_gap_s=10)
     timeline.place(0, 3_600_000)
     assert not timeline.place(3_600_000, 40).jumped
+
+
+@pytest.mark.parametrize(("back", "is_keyframe", "jumps"), [(500, True, True), (500, False, False), (90, True, False)])
+def test_a_short_step_back_is_a_new_beginning_at_a_keyframe_alone(back: int, is_keyframe: bool, jumps: bool) -> None:
+    timeline = Timeline(Fraction(1, 1000), 1 / 25)
+    timeline.place(0, 40, is_keyframe=True)
+    timeline.place(2000, 40)
+    place = timeline.place(2000 - back, 40, is_keyframe=is_keyframe)
+    assert (place.jumped, place.overlaps) == (jumps, jumps)
+    assert place.time_s == pytest.approx(2.04 if jumps else 2.0)
+
+
+def test_where_every_frame_is_a_keyframe_none_is_a_new_beginning() -> None:
+    timeline = Timeline(Fraction(1, 1000), 1 / 25)
+    assert not any(timeline.place(pts, 40, is_keyframe=True).jumped for pts in (0, 2000, 1500, 2040))

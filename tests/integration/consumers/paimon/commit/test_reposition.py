@@ -11,17 +11,20 @@ from consumers.errors import FencedError
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.reposition import Repositioner
+from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.reading.audit import audit
 from consumers.ports import CommitBatch, Recovered
 from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo
+from schemas.shards import WHOLE, Shard
 from tests.support.warehouse import (
     NAMES,
     PROFILE,
     append_raw,
     clip_counts,
+    expire_all_but_newest,
     failed,
     ledger_counts,
     make_warehouse,
@@ -168,6 +171,36 @@ def test_going_forward_skips_rows_and_the_audit_says_so(config: CatalogConfig, r
     assert run(config, [processed(8)]).position == Position(8)
     report = audit(config, NAMES, "c1")
     assert (report.missing, report.duplicated, report.unaccounted) == (2, 0, 0)
+
+
+@pytest.mark.parametrize("shards", [(WHOLE, WHOLE), (Shard(1, 2), Shard(1, 2)), (Shard(1, 2), Shard(0, 3))])
+def test_skip_is_remembered_when_its_markers_have_expired(tmp_path: Path, shards: tuple[Shard, Shard]) -> None:
+    config = make_warehouse(tmp_path)
+    append_raw(config, [f"v{n}" for n in range(12)])
+    before, after = shards
+    for index in range(before.count):
+        PaimonSink(config, NAMES, "c1", PROFILE, shard=Shard(index, before.count)).open()
+    sink = PaimonSink(config, NAMES, "c1", PROFILE, shard=before)
+    done = sink.open().position
+    # One kept, one failed; then everything up to the ninth is skipped, of this shard.
+    rows = [before.index, before.index + before.count]
+    offsets = [OffsetRange(row_id, row_id + 1) for row_id in rows]
+    sink.commit(CommitBatch((processed(rows[0]), failed(rows[1])), done.union(offsets)))
+    sink.close()
+    mover = Repositioner(config, NAMES, "c1", before)
+    mover.make(mover.to_offset(9))
+    # Back again: what was skipped stays so.
+    mover.make(mover.to_offset(2 * before.count))
+    other = PaimonSink(config, NAMES, "other", PROFILE)
+    other.open()
+    other.commit(CommitBatch((processed(0),), Position(1)))
+    for name in (NAMES.ledger, NAMES.curated):
+        expire_all_but_newest(config, name)
+    if after.count != before.count:
+        Rescaler(config, NAMES, "c1").rescale(after.count)
+    recovered = PaimonSink(config, NAMES, "c1", PROFILE, shard=after).open()
+    left = [row_id for row_id in range(12) if recovered.share.owes(row_id) and not recovered.position.covers(row_id)]
+    assert left == [n for n in range(12) if after.owns(n) and (n >= 9 or not before.owns(n))]
 
 
 def test_position_that_is_there_already_changes_nothing(repositioner: Repositioner) -> None:

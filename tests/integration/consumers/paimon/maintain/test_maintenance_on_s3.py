@@ -11,7 +11,7 @@ from consumers.paimon.maintain.orphans import Orphans
 from consumers.testing.clock import FakeClock
 from schemas.positions import Position
 from tests.support.s3_server import S3Server, make_s3_warehouse
-from tests.support.warehouse import NAMES, PROFILE, batch, clip_counts, ledger_counts, table
+from tests.support.warehouse import NAMES, PROFILE, batch, clip_counts, delete_rows, ledger_counts, table
 
 NUM_COMMITS = 12
 
@@ -25,6 +25,7 @@ def test_old_snapshots_go_and_the_consumer_goes_on(s3_server: S3Server) -> None:
         sink.commit(made)
         position = made.position
     sink.close()
+    delete_rows(config, NAMES.curated, [3])
     clips, rows = clip_counts(config), ledger_counts(config)
     found = table(config, NAMES.ledger)
     found.file_io.overwrite_file_utf8(f"{found.table_path}/manifest/manifest-left-over-0", "left over")
@@ -36,6 +37,9 @@ def test_old_snapshots_go_and_the_consumer_goes_on(s3_server: S3Server) -> None:
     }
     ledger = reports[f"{config.database}.{NAMES.ledger}"]
     assert (ledger.compacted.num_before, ledger.orphans.num_files) == (NUM_COMMITS, 1)
+    curated = reports[f"{config.database}.{NAMES.curated}"]
+    assert (curated.compacted.num_before, curated.compacted.num_after) == (2 * NUM_COMMITS, 2)
+    assert curated.purged.num_rows == 1
     for name in (NAMES.ledger, NAMES.curated):
         assert len(table(config, name).snapshot_manager().list_snapshots()) == 3
         assert Orphans(table(config, name)).find(clock.now()) == []

@@ -16,6 +16,7 @@ from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.takedown import TakedownStore, new_takedown
 from consumers.paimon.maintain.expiry import Retention
 from consumers.paimon.maintain.maintainer import Maintainer, TableReport
+from consumers.paimon.maintain.row_groups import UnknownLayoutError
 from consumers.paimon.reading.audit import audit
 from consumers.paimon.reading.takedowns import Certificate, TakedownReader
 from schemas.positions import Position
@@ -192,6 +193,21 @@ def test_clips_that_a_consumer_retires_later_are_followed_up_as_well(shop: Shop)
     shop.maintain()
     assert shop.certificate().rewritten_at is not None
     again.close()
+
+
+def test_files_of_an_unknown_kind_keep_no_snapshot_from_expiring(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(*arguments: Any) -> None:
+        raise UnknownLayoutError("file x.vector.lance has no row ids")
+
+    shop.take_down()
+    shop.clock.advance(KEEP.total_seconds() + 60)
+    monkeypatch.setattr("consumers.paimon.maintain.tracked.row_groups", unknown)
+    Maintainer(shop.config, NAMES, Retention(KEEP, 10, 1000), shop.clock, purge_within=WITHIN).run()
+    assert "file x.vector.lance has no row ids" in caplog.text
+    assert len(table(shop.config, NAMES.curated).snapshot_manager().list_snapshots()) == 10
+    assert shop.certificate().rewritten_at is None
 
 
 def test_nothing_is_read_for_takedowns_that_are_done_with(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

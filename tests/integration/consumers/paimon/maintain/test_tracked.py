@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from pypaimon.manifest.manifest_file_manager import ManifestFileManager
@@ -16,6 +18,8 @@ from pypaimon.manifest.manifest_list_manager import ManifestListManager
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
+from consumers.paimon.maintain.compaction import Compacted
+from consumers.paimon.maintain.orphans import Orphans
 from consumers.paimon.maintain.tracked import TrackedCompaction, TrackedReport
 from consumers.paimon.reading.audit import audit
 from consumers.paimon.scan import ROW_ID, stream
@@ -27,6 +31,7 @@ from tests.support.warehouse import (
     batch,
     clip_counts,
     delete_rows,
+    expire_all_but_newest,
     make_warehouse,
     table,
 )
@@ -159,12 +164,23 @@ def test_a_file_without_any_row_left_goes_altogether(config: CatalogConfig) -> N
     gone = [row[ROW_ID] for row in rows(config) if row["source_row_id"] < 5]
     delete_rows(config, NAMES.curated, gone)
     before, num_files = content(curated(config)), len(files(curated(config)))
+    # Readers of older snapshots come first.
+    assert compaction(config, most_rows=10).run() == TrackedReport()
+    expire_all_but_newest(config, NAMES.curated)
     did = compaction(config, most_rows=10).run()
     assert did.compacted.num_after == 0
     assert len(files(curated(config))) == num_files - 2
     assert content(curated(config)) == before
     commit(config, [])
     assert clip_counts(config) == Counter(dict.fromkeys(range(5, NUM_COMMITS), CLIPS))
+
+
+def test_a_file_without_any_row_left_is_no_gap_between_those_that_are_merged(config: CatalogConfig) -> None:
+    delete_rows(config, NAMES.curated, [row[ROW_ID] for row in rows(config) if row["source_row_id"] in (7, 8)])
+    before = content(curated(config))
+    assert compaction(config).run().compacted == Compacted(2 * NUM_COMMITS, 2, ANY)
+    assert content(curated(config)) == before
+    assert b"clip 7/1" not in bytes_in_files(curated(config))
 
 
 def test_a_row_that_is_deleted_meanwhile_stays_deleted(config: CatalogConfig) -> None:
@@ -226,3 +242,44 @@ def test_a_consumer_may_delete_rows_of_a_file_that_was_just_merged(config: Catal
     delete_rows(config, NAMES.curated, victims)
     assert set(victims).isdisjoint(row[ROW_ID] for row in rows(config))
     assert len(rows(config)) == CLIPS * NUM_COMMITS - 3
+
+
+class Killed(BaseException):
+    """The process dies."""
+
+
+@pytest.mark.parametrize("num_written", [0, 1, 2, 3, 5, 7, 9])
+def test_a_kill_at_any_file_loses_nothing_and_the_next_round_completes(
+    config: CatalogConfig, num_written: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = rows(config)[14][ROW_ID]
+    delete_rows(config, NAMES.curated, [victim])
+    before = content(curated(config))
+    dying = compaction(config, urgent=[7], most_rows=20)
+    file_io, calls = type(dying._table.file_io), iter(range(99))
+    open_stream, write_parquet = file_io.new_output_stream, file_io.write_parquet
+
+    def counted(work: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            if next(calls) == num_written:
+                raise Killed
+            return work(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_io, "new_output_stream", counted(open_stream))
+        patch.setattr(file_io, "write_parquet", counted(write_parquet))
+        with pytest.raises(Killed):
+            dying.run()
+    found = curated(config)
+    assert content(found) == before
+    for snapshot in found.snapshot_manager().list_snapshots():
+        list(stream(found, [ROW_ID], snapshot))
+    compaction(config, urgent=[7], most_rows=20).run()
+    assert content(curated(config)) == before
+    assert b"clip 7/1" not in bytes_in_files(curated(config))
+    Orphans(curated(config)).run(datetime.now(UTC) + timedelta(days=2))
+    assert content(curated(config)) == before
+    commit(config, [])
+    assert sum(clip_counts(config).values()) == CLIPS * NUM_COMMITS - 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from consumers.errors import ConfigurationError, PositionExpiredError
+from consumers.errors import ConfigurationError, PositionExpiredError, StoreUnavailableError, UnfollowedSnapshotError
 from consumers.paimon.catalog import open_catalog
 from consumers.paimon.reading.progress import PaimonProgress
 from consumers.paimon.source.changelog_source import ChangelogSource
@@ -126,6 +126,33 @@ def test_position_that_has_expired_is_an_error_that_names_the_choice(keyed: Keye
     assert _changes(videos)[4:] == ["+I4@5"]
     # What is finished may expire.
     assert _changes(_after(keyed.source(), Position(first_offset(4)))) == ["+I3@4", "+I4@5"]
+
+
+def test_snapshots_that_expire_while_they_are_read_are_looked_for_again(keyed: KeyedTable) -> None:
+    for name in "abcd":
+        keyed.change(f"+I{name}")
+    source = keyed.source(OnExpired.EARLIEST)
+    end = source.head().next_offset
+    items = source.read([OffsetRange(first_offset(2), end)])
+    first = next(items)
+    assert isinstance(first, RawVideo)
+    keyed.expire_below(4)
+    # Ended without a word, the rest would pass for read.
+    with pytest.raises(StoreUnavailableError, match="snapshot 3 has just gone"):
+        list(items)
+    rest = _after(source, Position(first.row_id + 1))
+    assert sorted(_changes(rest)) == ["+Ia@4", "+Ib@4", "+Ic@4", "+Id@4"]
+    with pytest.raises(PositionExpiredError, match="snapshots 2 to 3 are needed"):
+        _after(keyed.source(), Position(first.row_id + 1))
+
+
+def test_snapshot_that_is_missing_among_others_is_an_error_with_a_choice(keyed: KeyedTable) -> None:
+    for name in "abc":
+        keyed.change(f"+I{name}")
+    (Path(keyed.table.snapshot_manager().snapshot_dir) / "snapshot-2").unlink()
+    with pytest.raises(UnfollowedSnapshotError, match=r"keyed_videos: snapshot 2 is needed and not there.*`sluice pos"):
+        read_all(keyed.source())
+    assert _changes(_after(keyed.source(), Position(first_offset(3)))) == ["+Ic@3"]
 
 
 def test_compactions_are_no_work(keyed: KeyedTable) -> None:

@@ -10,12 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consumers.paimon.maintain.row_groups import BLOB_BYTES, RowGroup, neighbours, packs, parts_due, row_groups
+from consumers.paimon.maintain.row_groups import (
+    BLOB_BYTES,
+    RowGroup,
+    UnknownLayoutError,
+    neighbours,
+    packs,
+    parts_due,
+    row_groups,
+)
 
 MIB = 1024**2
 
 
-def entry(name: str, first: int, count: int, *, size: int = 10, sequence: int = 1) -> Any:
+def entry(name: str, first: int | None, count: int, *, size: int = 10, sequence: int = 1) -> Any:
     columns = ["clip"] if name.endswith(".blob") else ["clip_id"]
     return SimpleNamespace(
         file=SimpleNamespace(
@@ -48,14 +56,14 @@ def test_files_are_grouped_by_the_row_ids_that_they_hold() -> None:
     assert names(found) == [["a.parquet", "a.blob"], ["later.parquet", "first.parquet", "b.blob", "c.blob"]]
     assert [group.is_dead for group in found] == [True, False]
     # Deletion vectors go by the oldest file of a group.
-    assert (found[1].anchor, found[1].dead) == ("first.parquet", {1})
+    assert (found[1].anchor, found[1].dead) == ("first.parquet", frozenset({1}))
 
 
 @pytest.mark.parametrize(
     "stray", [entry("b.blob", 2, 2), entry("b.blob", 9, 1), entry("x.vector.lance", 0, 3), entry("n.parquet", None, 3)]
 )
 def test_files_of_an_unknown_kind_are_named(stray: Any) -> None:
-    with pytest.raises(ValueError, match=stray.file.file_name):
+    with pytest.raises(UnknownLayoutError, match=stray.file.file_name):
         row_groups([entry("a.parquet", 0, 3), stray], {})
 
 
