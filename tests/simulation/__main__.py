@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 from tests.simulation.known import KNOWN
 from tests.simulation.scene import simulated
-from tests.simulation.schedule import run_schedule
+from tests.simulation.schedule import run_on_disk, run_schedule
 
 
 def main() -> int:
@@ -19,12 +21,17 @@ def main() -> int:
     parser.add_argument(
         "--known", choices=KNOWN, help="with the plan of a fault that was found, in place of a drawn one"
     )
+    parser.add_argument("--disk", action="store_true", help="over pypaimon's tables on disk, with our maintenance")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     num_bad, began_s = 0, time.monotonic()
     with simulated():
         for seed in range(int(first), int(last or first) + 1):
-            verdict = run_schedule(seed, options.known, is_traced=options.trace)
+            if options.disk:
+                with tempfile.TemporaryDirectory() as folder:
+                    verdict = run_on_disk(seed, Path(folder) / "warehouse", is_traced=options.trace)
+            else:
+                verdict = run_schedule(seed, options.known, is_traced=options.trace)
             for line in verdict.trace:
                 print(line)
             if verdict.found:

@@ -30,6 +30,13 @@ _OPERATIONS = (
     ".hint",
     ".take_back",
 )
+_FILE_OPERATIONS = (
+    ".file_new_input_stream",
+    ".file_new_output_stream",
+    ".file_delete",
+    ".file_list_status",
+    ".file_exists",
+)
 _FAULTS_OF_PUBLISH = tuple(Fault)
 _FAULTS_OF_OTHERS = (Fault.CRASH_BEFORE, Fault.CRASH_AFTER, Fault.REFUSED, Fault.PAUSE_BEFORE, Fault.PAUSE_AFTER)
 
@@ -55,6 +62,7 @@ class Plan:
         num_copied_markers: Java compacts manifests.
         num_compactions: of the ledger.
         set_backs: of which tables, one after the other.
+        num_maintenances: rounds of ours; only where the tables are on disk.
         has_other: another consumer works on the same tables.
         switching: how likely another actor is let go first, at each operation.
         rules: what goes wrong.
@@ -76,6 +84,7 @@ class Plan:
     num_copied_markers: int = 0
     num_compactions: int = 0
     set_backs: tuple[str, ...] = ()
+    num_maintenances: int = 0
     has_other: bool = False
     switching: float = 0.3
     rules: tuple[Rule, ...] = ()
@@ -138,16 +147,46 @@ def drawn_plan(seed: int) -> Plan:
         if chance.random() < 0.3:
             draw.some("num_expiries", 1.0, 3)
         else:
-            # A wish that a person told the tables goes with the markers: these expire only with somebody else's.
+            # What a person wants processed again is known by the markers alone.
             draw.some("num_kept_expiries", 0.3, 3)
             draw.some("num_replays", 0.3)
-            draw.some("num_skips", 0.15, 1)
+        draw.some("num_skips", 0.15, 1)
     rules = [_rule(chance) for _ in range(chance.choice((0, 1, 1, 2, 2, 3, 4, 6)))]
     if is_set_back or "num_expiries" in draw.parts or "num_kept_expiries" in draw.parts:
         # No request is so late that its snapshot's number was free again meanwhile: names are not unique in time.
         rules = [replace(rule, fault=Fault.ANSWER_LOST) if rule.fault is Fault.LATE else rule for rule in rules]
     draw.parts["rules"] = tuple(rules)
     return Plan(**draw.parts)  # type: ignore[arg-type]
+
+
+def drawn_disk_plan(seed: int) -> Plan:
+    """Return the plan of ``seed`` where the tables are on disk and maintained."""
+    chance = random.Random(seed * 2 + 1)
+    draw = _Draw(chance)
+    draw.parts["num_rows"] = chance.randint(6, 14)
+    draw.maybe("is_keyed", 0.3)
+    draw.some("num_takedowns", 0.6)
+    draw.some("num_copies", 0.3, 1)
+    draw.some("num_landings", 0.4)
+    draw.some("num_replays", 0.3)
+    draw.some("num_maintenances", 1.0, 4)
+    if not draw.parts["is_keyed"]:
+        draw.some("num_removals", 0.5)
+        draw.parts["rescales"] = (2,) if chance.random() < 0.2 else ()
+    draw.parts["switching"] = chance.choice((0.02, 0.1, 0.3))
+    draw.parts["rules"] = tuple(_disk_rule(chance) for _ in range(chance.randint(0, 5)))
+    return Plan(**draw.parts)  # type: ignore[arg-type]
+
+
+def _disk_rule(chance: random.Random) -> Rule:
+    if chance.random() < 0.4:
+        what, number = chance.choice(_PUBLISHES), chance.randint(1, 12)
+        faults = [fault for fault in _FAULTS_OF_PUBLISH if fault not in (Fault.LATE, Fault.ANSWERED_NO)]
+    else:
+        what, number = chance.choice(_FILE_OPERATIONS), chance.randint(1, 150)
+        faults = list(_FAULTS_OF_OTHERS)
+    actor = chance.choice(("", "", "maintenance", "maintenance", "service"))
+    return Rule(what, number, chance.choice(faults), chance.choice((0, 1, 5, 20, 100)), actor)
 
 
 def _rule(chance: random.Random) -> Rule:

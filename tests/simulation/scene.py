@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from pypaimon.catalog.catalog_factory import CatalogFactory
@@ -20,7 +21,7 @@ from schemas.tables import CONTROL, CURATED, LEDGER
 from tests.simulation.plan import Plan
 from tests.simulation.scheduler import World
 from tests.simulation.storage import Storage
-from tests.simulation.tables import Catalog
+from tests.simulation.tables import Catalog, SimulatedTable
 from tests.simulation.work import Raw
 from tests.support.warehouse import NAMES
 
@@ -70,6 +71,11 @@ class Scene:
         """The three tables."""
         return self.ledger, self.curated, self.control
 
+    def table(self, name: str) -> Any:
+        """Return the table of that full name, as our code gets it from a catalog."""
+        storage = next(storage for storage in self.storages if storage.name == name)
+        return SimulatedTable(storage.operate("load", lambda: storage))
+
     @property
     def is_over(self) -> bool:
         """Whether all that was to happen has happened."""
@@ -98,22 +104,30 @@ class Scene:
 _playing: list[Scene] = []
 
 
-def _storages() -> tuple[Storage, Storage, Storage]:
-    return _playing[-1].storages
+def _table(name: str) -> Any:
+    return _playing[-1].table(name)
+
+
+_random_uuid4 = uuid.uuid4
 
 
 def _uuid4() -> uuid.UUID:
-    return _playing[-1].world.uuid4()
+    # Tables on disk are made before they are played with.
+    return _playing[-1].world.uuid4() if _playing else _random_uuid4()
 
 
 def _time() -> float:
     return _playing[-1].world.time()
 
 
+def _sleep(seconds: float) -> None:
+    _playing[-1].world.rest(seconds)
+
+
 @contextmanager
 def simulated() -> Iterator[None]:
     """Let pypaimon's catalogs be those of the scene that is played, and its clock and ids be the schedule's."""
-    catalogs = {**CatalogFactory.CATALOG_REGISTRY, "simulated": lambda options: Catalog(_storages)}
+    catalogs = {**CatalogFactory.CATALOG_REGISTRY, "simulated": lambda options: Catalog(_table)}
     from_paimon_schema = PyarrowFieldParser.from_paimon_schema
     schemas: dict[int, tuple[object, object]] = {}
 
@@ -129,7 +143,7 @@ def simulated() -> Iterator[None]:
         with (
             patch.object(CatalogFactory, "CATALOG_REGISTRY", catalogs),
             patch.object(uuid, "uuid4", _uuid4),
-            patch("pypaimon.write.file_store_commit.time", SimpleNamespace(time=_time)),
+            patch("pypaimon.write.file_store_commit.time", SimpleNamespace(time=_time, sleep=_sleep)),
             # The tables are as our code makes them; what fits is tested elsewhere, and took half of the time here.
             patch("consumers.paimon.commit.sink.check_table", lambda table, spec: None),
             patch("consumers.paimon.commit.takedown.check_table", lambda table, spec: None),

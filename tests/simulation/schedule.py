@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 
 from consumers.errors import ConfigurationError
 from consumers.paimon.commit.rescale import Rescaler
 from schemas.shards import Shard
+from tests.simulation.disk import DiskScene, Maintenance, maintain
 from tests.simulation.engines import roll_back
 from tests.simulation.judge import Judge
 from tests.simulation.known import KNOWN
 from tests.simulation.people import People
-from tests.simulation.plan import Plan, drawn_plan
+from tests.simulation.plan import Plan, drawn_disk_plan, drawn_plan
 from tests.simulation.scene import CONFIG, MAIN, OTHER, Scene, played
 from tests.simulation.scheduler import CrashError, World
 from tests.simulation.services import Service
@@ -51,6 +54,7 @@ class Verdict:
     def __str__(self) -> str:
         found = "\n".join(f"- {each}" for each in self.found)
         again = f"python -m tests.simulation {self.seed}" + (f" --known {self.known}" if self.known else "")
+        again += " --disk" if self.plan.num_maintenances else ""
         return f"seed {self.seed} ({again} --trace):\n{self.plan}\n{found}"
 
 
@@ -59,7 +63,23 @@ def run_schedule(seed: int, known: str | None = None, *, is_traced: bool = False
     plan = drawn_plan(seed) if known is None else KNOWN[known]
     world = World(seed, plan.rules, plan.switching, is_traced)
     scene = Scene(world, plan)
-    judge = Judge(scene)
+    return _played(scene, Judge(scene), known)
+
+
+def run_on_disk(seed: int, folder: Path, *, is_traced: bool = False) -> Verdict:
+    """Run a schedule of ``seed`` over pypaimon's real tables in ``folder``, an empty one, with our maintenance."""
+    plan = drawn_disk_plan(seed)
+    world = World(seed, plan.rules, plan.switching, is_traced)
+    with world.aside():
+        scene = DiskScene(world, plan, folder)
+    judge = Judge(scene, is_watching=False)
+    with scene.stepped():
+        world.spawn("maintenance", Maintenance(scene, random.Random(seed + 40), judge, plan.num_maintenances))
+        return _played(scene, judge, None)
+
+
+def _played(scene: Scene, judge: Judge, known: str | None) -> Verdict:
+    world = scene.world
     with played(scene):
         try:
             _act(scene, judge)
@@ -68,14 +88,29 @@ def run_schedule(seed: int, known: str | None = None, *, is_traced: bool = False
                 world.spawn("finish", lambda: _finish(scene, judge))
                 world.run()
                 if not scene.is_for_a_backup:
-                    judge.conclude()
+                    _conclude(judge)
         except AssertionError as error:
             judge.found.append(str(error))
     found = [*judge.found, *(f"{name}: {type(error).__name__}: {error}" for name, error in world.errors)]
     num_snapshots = sum(len(storage.published) for storage in scene.storages)
     return Verdict(
-        seed, plan, tuple(found), world.digest, world.num_steps, num_snapshots, world.hits, tuple(world.trace), known
+        world.seed,
+        scene.plan,
+        tuple(found),
+        world.digest,
+        world.num_steps,
+        num_snapshots,
+        world.hits,
+        tuple(world.trace),
+        known,
     )
+
+
+def _conclude(judge: Judge) -> None:
+    try:
+        judge.conclude()
+    except Exception as error:
+        judge.found.append(f"the tables cannot be read: {type(error).__name__}: {error}")
 
 
 def _act(scene: Scene, judge: Judge) -> None:
@@ -114,6 +149,10 @@ def _finish(scene: Scene, judge: Judge) -> None:
     is_again = scene.world.chance.random() < 0.1
     while _finish_all(scene, judge) or is_again:
         is_again = False
+    if isinstance(scene, DiskScene):
+        # Everything is old enough to be swept up, and what the tables need stays.
+        maintain(scene.world, 1, timedelta(days=365_000))
+        _finish_all(scene, judge)
 
 
 def _finish_all(scene: Scene, judge: Judge) -> bool:

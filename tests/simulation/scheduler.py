@@ -10,7 +10,8 @@ import random
 import uuid
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -175,8 +176,8 @@ class World:
     def operate(self, what: str, act: Callable[[], _T]) -> _T:
         """Do ``act``, an atomic operation on the store, or what the plan makes of it."""
         actor = self._current
-        if actor is None:
-            # The judge looks at what there is.
+        if actor is None or greenlet.getcurrent() is not actor.greenlet:
+            # The judge looks at what there is; or a thread of a library reads for the actor.
             return act()
         if actor.is_dying:
             # Blocks that run as the process dies: there is no process.
@@ -211,6 +212,15 @@ class World:
         elif fault is Fault.PAUSE_AFTER:
             self._pause(actor, rule)
         return result
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Let what is done inside be no step of anybody."""
+        current, self._current = self._current, None
+        try:
+            yield
+        finally:
+            self._current = current
 
     def reborn(self) -> None:
         """The current actor's process has died, and another takes its place."""

@@ -7,7 +7,7 @@ one to the same suite.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
@@ -231,15 +231,10 @@ class Catalog:
     """What our code uses of a pypaimon catalog.
 
     Args:
-        storages: gives the tables there are now; our code keeps catalogs open for as long as the process runs.
+        table: gives a table by its full name; our code keeps catalogs open for as long as the process runs.
     """
 
     file_io = None
 
-    def __init__(self, storages: Callable[[], Iterable[Storage]]) -> None:
-        self._storages = storages
-
-    def get_table(self, name: str) -> SimulatedTable:
-        """Return the table ``name``."""
-        storage = next(storage for storage in self._storages() if storage.name == name)
-        return SimulatedTable(storage.operate("load", lambda: storage))
+    def __init__(self, table: Callable[[str], Any]) -> None:
+        self.get_table = table

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -17,17 +18,20 @@ from consumers.errors import FencedError
 from consumers.paimon.commit import markers, rescale, sink
 from consumers.paimon.commit.fence import Fence
 from consumers.paimon.commit.publish import NoClobberSnapshotCommit
-from consumers.paimon.commit.recovery import Recovery
+from consumers.paimon.commit.recovery import Recovery, Standing
 from consumers.paimon.commit.runs import Runs
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.takedown import Tombstones
 from consumers.paimon.commit.versions import VersionIndex, Versions
+from consumers.paimon.maintain.expiry import Expiry
+from consumers.paimon.maintain.orphans import Orphans
 from schemas.positions import Position
 from schemas.shards import Share
 from tests.simulation.scene import simulated
-from tests.simulation.schedule import run_schedule
+from tests.simulation.schedule import run_on_disk, run_schedule
 
 _MOST_SEEDS = 200
+_MOST_SEEDS_ON_DISK = 30
 
 
 def _lenient_check() -> Any:
@@ -135,3 +139,19 @@ def test_guard_that_is_taken_out_is_missed(name: str) -> None:
     with simulated(), _MUTANTS[name]():
         verdicts = (run_schedule(seed, _PLANS.get(name)) for seed in range(_MOST_SEEDS))
         assert any(verdict.found for verdict in verdicts)
+
+
+_OF_MAINTENANCE: dict[str, Callable[[], Any]] = {
+    "files_that_are_needed_still_expire": lambda: patch.object(Expiry, "_spare", lambda *values, **named: None),
+    "neither_markers_nor_rows_tell_the_position": lambda: _both(
+        patch.object(Expiry, "_limit", lambda self, due, ids: (None, due[-1].id + 1)),
+        patch.object(Recovery, "reconcile", lambda self, ledger_head, curated_head: (Standing(), Standing())),
+    ),
+    "every_old_file_is_an_orphan": lambda: patch.object(Orphans, "_clear", lambda *values, **named: True),
+}
+
+
+@pytest.mark.parametrize("name", _OF_MAINTENANCE)
+def test_guard_of_maintenance_that_is_taken_out_is_missed(name: str, tmp_path: Path) -> None:
+    with simulated(), _OF_MAINTENANCE[name]():
+        assert any(run_on_disk(seed, tmp_path / str(seed)).found for seed in range(_MOST_SEEDS_ON_DISK))
