@@ -108,6 +108,8 @@ class History:
         self._control = PaimonControlStore(self.config, _NAMES.control)
         self._progress = wiring.progress_reader(self.settings)
         self._registrar = wiring.registrar(self.settings)
+        # What a process does once is not what a start costs.
+        self.start_known()
         self._num_objects = 0
         self._bytes_after_rounds: list[int] = []
         self.num_commits = 0

@@ -170,6 +170,12 @@ class NotAVideoError(VideoError):
     stage = Stage.OPEN
 
 
+class IndexTooLargeError(VideoError):
+    """The index of the video declares more than the object can hold, or more than is read."""
+
+    stage = Stage.OPEN
+
+
 class NoVideoStreamError(VideoError):
     """The container holds no video stream that can be decoded."""
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from consumers.clock import SystemClock
-from consumers.errors import ConfigurationError
+from consumers.errors import ConfigurationError, SluiceError
 from consumers.heap import GivingBack
 from consumers.lag import LagPolicy
 from consumers.loop.reports import RunReport
@@ -25,9 +25,9 @@ from service.api.services import Services
 from service.api.sessions import SessionFile, Sessions
 from service.api.tokens import DEFAULT_TOKEN_FILE, NewTokens, Role, handout_of, load_tokens
 from service.host.hosting import ConsumerView, Host, HostedConsumer
-from service.host.operations import Operations
+from service.host.operations import Operations, Operator
 from service.host.supervisor import Incarnation, Supervisor
-from service.host.upkeep import Upkeep
+from service.host.upkeep import Upkeep, must_commit
 from service.observe.activity import ConsumerActivity, Observers
 from service.observe.events import EventBus
 from service.observe.prober import Probe, Prober
@@ -165,6 +165,8 @@ class ControlPlane:
             # Another process at it knows how far they are.
             if reports:
                 telemetry.takedowns_overdue(sum(len(report.takedowns.overdue) for report in reports))
+            if settings.consumer.id in must_commit(reports):
+                self._restart_for_takedowns()
 
         return Upkeep(
             lambda is_stopped: wiring.maintenance(settings, is_stopped),
@@ -173,6 +175,16 @@ class ControlPlane:
             on_round=on_round,
             on_failure=telemetry.maintenance_failed,
         )
+
+    def _restart_for_takedowns(self) -> None:
+        """Have the consumer, which has rested for as long as snapshots are kept, begin anew: that is a commit."""
+        consumer = self.host.consumers[self._settings.consumer.id]
+        reason = "its newest commit keeps a snapshot with bytes that were taken down"
+        try:
+            self._operations.restart(consumer, Operator("maintenance", "this service"), reason)
+        except SluiceError as error:
+            # The next round asks again.
+            _log.warning("consumer %s: %s, and could not be restarted: %s", consumer.consumer_id, reason, error)
 
     def _build_host(self, control: ControlStore) -> Host:
         settings, clock = self._settings, self._clock

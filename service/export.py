@@ -22,6 +22,7 @@ from consumers.paimon.landing.digest_set import DigestSet
 from consumers.paimon.reading.clips import ClipReader, ClipRecord
 from service.export_forms import (
     INDEX_NAME,
+    PARQUET_NAMES,
     PARTIAL,
     Clip,
     Files,
@@ -39,6 +40,11 @@ class IndexForm(StrEnum):
 
     JSONL = "jsonl"
     PARQUET = "parquet"
+
+    @property
+    def files(self) -> str:
+        """Name of the files that hold the descriptions, as a pattern."""
+        return INDEX_NAME if self is IndexForm.JSONL else PARQUET_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _check_form(folder: Path, form: IndexForm, shards: bool) -> None:
-    holds_lines, holds_parquet = (folder / INDEX_NAME).exists(), any(folder.glob("clips-*.parquet"))
+    holds_lines, holds_parquet = (folder / INDEX_NAME).exists(), any(folder.glob(PARQUET_NAMES))
     holds_shards, holds_files = any(folder.glob("clips-*.tar")), any(folder.glob("*.mp4"))
     for is_wrong, what, way_out in (
         (holds_lines and form is IndexForm.PARQUET, f"is described by {INDEX_NAME}", "--format jsonl"),

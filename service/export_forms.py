@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from consumers.paimon.reading.clips import ClipBytes, ClipRecord
 from schemas.tables import CURATED
 
-INDEX_NAME = "clips.jsonl"
+INDEX_NAME, PARQUET_NAMES = "clips.jsonl", "clips-*.parquet"
 PARTIAL = ".partial"
 """What is being written has a dot before its name and this behind it."""
 _CLIPS_A_STEP = 500
@@ -105,7 +105,7 @@ class ParquetFiles:
 
     def described(self) -> Iterator[tuple[str, str]]:
         """Yield clip id and consumer of each clip that is described."""
-        for path in sorted(self._folder.glob("clips-*.parquet")):
+        for path in sorted(self._folder.glob(PARQUET_NAMES)):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(columns=["clip_id", "consumer"]):
                     for row in batch.to_pylist():

@@ -91,9 +91,9 @@ class InFlight:
         """Whether a video that was never tried may be added now."""
         return self._breaker.is_closed or self._breaker.may_probe(self._clock.monotonic_s())
 
-    def add(self, video: RawVideo) -> None:
-        """Admit a video and call the pool for it."""
-        entry = _Entry(video, source_bytes(video))
+    def add(self, video: RawVideo, tally: Tally | None = None) -> None:
+        """Admit a video, with what earlier runs know of it, and call the pool for it."""
+        entry = _Entry(video, source_bytes(video), tally or Tally())
         self._entries[video.row_id] = entry
         self.num_bytes += entry.num_bytes
         self._submit(video.row_id)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from consumers.clock import Clock
 from consumers.errors import BreakerOpenError, PoolLostError
 from consumers.loop.breaker import Breaker
+from consumers.loop.careful import CarefulStart
 from consumers.loop.committer import Committer
 from consumers.loop.config import ProcessorConfig
 from consumers.loop.in_flight import EndedCall, InFlight, source_bytes, without_worker
@@ -30,7 +31,7 @@ from consumers.loop.reports import (
     StatusBoard,
 )
 from consumers.loop.retry import StorePatience
-from consumers.ports import Observer, Sink, Source, WorkerPool
+from consumers.ports import Observer, RunNotes, Sink, Source, WorkerPool
 from schemas.records import (
     ProcessedVideo,
     RawVideo,
@@ -56,6 +57,8 @@ class Processor:
         clock: time.
         config: the bounds.
         observer: told what happens, for progress output and metrics.
+        run_notes: what runs that end without a word leave for the next; None has a video that ends the whole process
+            tried again for ever.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Processor:
         *,
         config: ProcessorConfig | None = None,
         observer: Observer | None = None,
+        run_notes: RunNotes | None = None,
     ) -> None:
         self._source = source
         self._pool = pool
@@ -92,6 +96,7 @@ class Processor:
         )
         self._committer = Committer(sink, clock, self._config.commit, self._patience())
         self._replays = Replays(source, self._committer, self._in_flight)
+        self._careful = CarefulStart(run_notes, self._config.retry.max_worker_deaths)
         self._counts = Counts()
         self._board = StatusBoard()
 
@@ -156,7 +161,8 @@ class Processor:
         """
         self._is_ending = until_caught_up
         try:
-            return self._run()
+            with self._careful.told():
+                return self._run()
         finally:
             self._replays.close()
 
@@ -166,6 +172,7 @@ class Processor:
             if self._stop_requested:
                 return self._report(EndReason.STOPPED, None, started_s)
             self._collect((self._committer.wake_at_s() or 0.0) - self._clock.monotonic_s())
+        self._careful.begin(self._max_in_flight())
         if self._committer.source_table is not None:
             self._source.resume(self._committer.source_table, self._committer.mark)
         self._replays.open_rows.update(owned_part(WHOLE, self._committer.replays.ranges()))
@@ -261,17 +268,22 @@ class Processor:
                 continue
             self._counts.num_admitted += 1
             self._observer.admitted(item)
-            outcome = without_worker(item)
+            outcome, num_attempts = without_worker(item), 0
             if outcome is None:
-                self._in_flight.add(item)
+                outcome, num_attempts = self._careful.given_up(item.row_id)
+            if outcome is None:
+                self._in_flight.add(item, self._careful.admit(item.row_id))
             else:
-                self._finish(item, outcome, num_attempts=0)
+                self._finish(item, outcome, num_attempts)
 
     def _may_read(self) -> bool:
         # While a batch cannot be committed, finished clips would pile up.
         if self._phase() is not Phase.RUNNING or self._committer.is_pending or not self._in_flight.takes_fresh:
             return False
-        return len(self._in_flight) < (self._config.max_in_flight_videos or self._pool.capacity)
+        return len(self._in_flight) < self._careful.bound(self._max_in_flight())
+
+    def _max_in_flight(self) -> int:
+        return self._config.max_in_flight_videos or self._pool.capacity
 
     def _held_bytes(self) -> int:
         return self._in_flight.num_bytes + self._committer.num_bytes
@@ -309,6 +321,7 @@ class Processor:
         self._counts.finished(outcome.status)
         self._committer.add(processed)
         self._replays.finished(offsets_of(video))
+        self._careful.finished(video.row_id)
         self._observer.finished(processed)
 
     # Committing.
@@ -317,6 +330,7 @@ class Processor:
         while self._committer.is_pending or self._is_commit_due(intake):
             if not self._commit():
                 return
+            self._careful.passed(is_idle=self._is_done() and self._is_idle(intake))
             intake.again(self._replays.unread())
 
     def _is_commit_due(self, intake: Intake) -> bool:
@@ -347,6 +361,7 @@ class Processor:
             return False
         batch, receipt = committed
         self._replays.committed()
+        self._careful.committed(video.video.row_id for video in batch.videos)
         self._counts.num_commits += 1
         self._counts.num_videos_committed += len(batch.videos)
         self._counts.num_clips_committed += receipt.num_clips

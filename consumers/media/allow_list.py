@@ -87,6 +87,24 @@ class AllowList:
         if place.scheme == "file" and not any(_real(place).is_under(prefix) for prefix in self._real_prefixes()):
             raise UriNotAllowedError(f"{uri!r} leads through a symbolic link out of the allowed folders")
 
+    def check_opened(self, uri: str, path: str) -> None:
+        """Return if the file that was opened for ``uri`` lies under an allowed folder.
+
+        Between :meth:`check` and the opening somebody may have put a symbolic link into the way.
+
+        Args:
+            uri: as it was asked for.
+            path: where the opened file really lies, absolute and without symbolic links.
+
+        Raises:
+            UriNotAllowedError: it does not.
+        """
+        place = _Place("file", "", _components(path))
+        if not any(place.is_under(prefix) for prefix in self._real_prefixes()):
+            raise UriNotAllowedError(
+                f"{uri!r} led through a symbolic link out of the allowed folders when it was opened"
+            )
+
     def _real_prefixes(self) -> list[_Place]:
         return [_real(prefix) for prefix in self._prefixes if prefix.scheme == "file"]
 

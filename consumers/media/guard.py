@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import BinaryIO, NoReturn
 
 from consumers.errors import ObjectUnavailableError
+from consumers.media.header_check import HeaderCheck
 
 
 class GuardedStream:
-    """Passes reads and seeks on and keeps the first error they raise.
+    """Passes reads and seeks on and keeps the first error they raise; headers made to kill do not get through.
 
     libav takes a failed read for damage or for the end of the file, so the error must be asked for afterwards, or a
     store's outage would pass for a truncated video. An :class:`OSError` becomes an
@@ -23,13 +24,20 @@ class GuardedStream:
     def __init__(self, stream: BinaryIO, check: Callable[[], None]) -> None:
         self._stream = stream
         self._check = check
+        self._headers: HeaderCheck | None = None
         self._error: Exception | None = None
 
     def read(self, size: int = -1) -> bytes:
         """Read up to ``size`` bytes."""
         try:
             self._check()
-            return self._stream.read(size)
+            start = self._stream.tell()
+            data = self._stream.read(size)
+            if self._headers is None:
+                self._headers = HeaderCheck(self._stream)
+            self._headers.look(start, data)
+            self._stream.seek(start + len(data))
+            return data
         except Exception as error:
             self._fail(error)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from consumers.errors import ConfigurationError
 from consumers.pool import embedded_ray
+from consumers.pool.container import memory_limit
+from consumers.pool.memory_plan import share_of_node
 
 _CONNECT_TIMEOUT_S = 10.0
 _ANSWER_TIMEOUT_S = 2.0
@@ -73,6 +75,27 @@ def _token() -> str | None:
         return token
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
     return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+
+
+def worker_memory_bytes(wanted_bytes: int | None, cpus: float) -> int:
+    """Return the private memory that a worker of this process's node may have; to be called in the worker.
+
+    Args:
+        wanted_bytes: as it was set; None where it was not.
+        cpus: that Ray reserves for it.
+    """
+    import ray  # noqa: PLC0415 - see embedded_ray
+
+    own = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = next((node["Resources"] for node in nodes if node["NodeID"] == own), {})
+    return share_of_node(
+        memory_limit(),
+        wanted_bytes=wanted_bytes,
+        object_store_bytes=resources.get("object_store_memory", 0.0),
+        cpus=cpus,
+        node_cpus=resources.get("CPU", 0.0),
+    )
 
 
 def disconnect() -> None:

@@ -11,6 +11,7 @@ from consumers import heap
 from consumers.clock import SystemClock
 from consumers.pool.board import BoardLink, Teller
 from consumers.pool.call_log import captured
+from consumers.pool.cluster import worker_memory_bytes
 from consumers.pool.limits import explain_crashes, limit_cpu, limit_memory, unlimit_cpu
 from consumers.pool.remote_models import remote_models
 from consumers.pool.worker import process_guarded
@@ -34,6 +35,8 @@ class VideoCurator:
             CPU.
         memory_bytes: private memory that the process may have; None is no bound.
         models: handles of the model stages, by field of :class:`~schemas.models.ModelsParams`.
+        cpus: that a cluster reserves for the process, where others share its node: it then has no more memory than the
+            node, and its share of that where nothing was said. None where it has what was said.
         board: name of the board that is told where the video stands; None tells nobody.
     """
 
@@ -44,6 +47,7 @@ class VideoCurator:
         memory_bytes: int | None = None,
         models: Mapping[str, Any] | None = None,
         board: str | None = None,
+        cpus: float | None = None,
     ) -> None:
         self._processor = make_processor(remote_models(models)) if models else make_processor()
         self._deadline_grace_s = deadline_grace_s
@@ -52,7 +56,7 @@ class VideoCurator:
         self._teller = None if board is None else Teller(self._state, BoardLink(board))
         heap.keep_small()
         explain_crashes()
-        limit_memory(memory_bytes)
+        limit_memory(memory_bytes if cpus is None else worker_memory_bytes(memory_bytes, cpus))
 
     def process(self, task: VideoTask, log_path: str) -> VideoOutcome:
         """Return what became of the video; does not return if it hangs.

@@ -6,6 +6,7 @@ Where Ray does not do the right thing by itself (2.60, each measured):
 - it binds to every interface: told that there is no cluster, it binds to loopback, but for a port of each replica;
 - it writes a token file into the home directory: a token of this process's own comes with the environment instead;
 - it prints what happens to workers on standard output: that goes to the log;
+- it opens its directory, with the sockets of its processes, to every user: that is one inside a private one;
 - its logs stay for ever: they go into a directory that is removed at the end, or by the next start if this process is
   killed. Ray's own processes die with this one; its two agents take about a minute over it.
 """
@@ -19,8 +20,10 @@ import os
 import secrets
 import shutil
 import signal
+import stat
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -40,6 +43,9 @@ SINGLE_THREADED = {
 _DIRECTORY_PREFIX = "sluice-ray-"
 # Ray puts sockets some 70 characters below its directory, and the system allows 107 for the whole path.
 _LONGEST_DIRECTORY = 36
+_FOR_RAY = "r"
+_LOCK = "lock"
+_START_S = 3600.0
 _LEAST_OBJECT_STORE_BYTES = 80 * 2**20
 
 RAY_ENVIRONMENT = {
@@ -165,7 +171,7 @@ def _init(directory: Path, num_workers: int, object_store_bytes: int, with_gpus:
             object_store_memory=object_store_bytes,
             log_to_driver=False,
             logging_level=logging.ERROR,
-            _temp_dir=str(directory),
+            _temp_dir=str(directory / _FOR_RAY),
         )
 
 
@@ -209,18 +215,59 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def make_directory() -> tuple[Path, IO[str]]:
-    """Make a private directory, locked as long as this process lives, and remove those of processes that do not."""
+    """Make a private directory, locked as long as this process lives, and remove those of processes that do not.
+
+    Raises:
+        ConfigurationError: the folder for temporary files belongs to another user.
+    """
     root = Path(tempfile.gettempdir())
-    if len(str(root)) + len(_DIRECTORY_PREFIX) + 8 > _LONGEST_DIRECTORY:
+    if len(str(root)) + len(_DIRECTORY_PREFIX) + 8 + len(_FOR_RAY) + 1 > _LONGEST_DIRECTORY:
         root = Path("/tmp")  # noqa: S108 - mkdtemp makes the name unguessable and the directory private
+    _check_root(root)
     for left in root.glob(f"{_DIRECTORY_PREFIX}*"):
-        with contextlib.suppress(OSError), (left / "lock").open("a") as lock_file:
-            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _remove_left(left)
     directory = Path(tempfile.mkdtemp(prefix=_DIRECTORY_PREFIX, dir=root))
-    lock_file = (directory / "lock").open("a")
+    lock_file = (directory / _LOCK).open("a")
     fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return directory, lock_file
+
+
+def _check_root(root: Path) -> None:
+    status = root.stat()
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX:
+        # Not refused: an emptyDir of Kubernetes is like that, in a pod without others.
+        logger.warning(
+            "folder %s: others may write into it and it has no sticky bit, so that they could put their own files in "
+            "place of Ray's; `chmod +t` it, or set TMPDIR to a folder of your own",
+            root,
+        )
+    if status.st_uid not in {0, os.geteuid()}:
+        raise ConfigurationError(
+            f"folder {root}: belongs to user id {status.st_uid}, who could put files in place of Ray's; set TMPDIR to "
+            "a folder of your own"
+        )
+
+
+def _remove_left(left: Path) -> None:
+    """Remove a directory that a killed process of this user has left; what others put there under its name stays."""
+    folder = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid():
+            return
+        try:
+            lock = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW, dir_fd=folder)
+        except FileNotFoundError:
+            # A process that is just starting has not locked it yet.
+            if time.time() - status.st_mtime > _START_S:
+                shutil.rmtree(left, ignore_errors=True)
+            return
+        with open(lock, "a") as lock_file:  # noqa: PTH123 - a descriptor
+            fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left, ignore_errors=True)
+    finally:
+        os.close(folder)
 
 
 def remove_directory(directory: Path, lock_file: IO[str]) -> None:

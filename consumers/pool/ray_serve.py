@@ -65,7 +65,8 @@ class RayPoolConfig:
         deadline_grace_s: time above a video's deadline after which its replica is ended.
         object_store_bytes: memory for results on their way, with Ray on this machine.
         start_timeout_s: time for the first replica to get ready.
-        worker_memory_bytes: private memory that a worker may have; beyond it its video fails. None is no bound.
+        worker_memory_bytes: private memory that a worker may have; beyond it its video fails. None is no bound,
+            and on a cluster a share of what the node has.
         drain_s: longest wait for a video in progress when a change of settings replaces its replica.
     """
 
@@ -197,6 +198,7 @@ class RayServePool:
             config.worker_memory_bytes,
             self._bound_models(quiet),
             self._board_name,
+            None if config.address is None else config.num_cpus_per_replica,
         )
         self._takes_over = self._app_status() is not None
         # The private form does not wait for every replica, of which a cluster may have room for some only.

@@ -10,6 +10,7 @@ from consumers.ports.control import (
     RowOrigin,
 )
 from consumers.ports.pool import BlobOpener, BlobStream, VideoProcessor, WorkerPool
+from consumers.ports.runs import RunNote, RunNotes
 from consumers.ports.sink import ClipStaging, CommitBatch, CommitReceipt, Recovered, Sink
 from consumers.ports.source import Source, SourceHead
 
@@ -27,6 +28,8 @@ __all__ = [
     "Recovered",
     "Retention",
     "RowOrigin",
+    "RunNote",
+    "RunNotes",
     "Sink",
     "Source",
     "SourceHead",

@@ -9,6 +9,7 @@ from consumers.testing.control import FakeControlStore
 from consumers.testing.leases import FakeLeaseStore
 from consumers.testing.outcomes import failed_outcome, kept_outcome, make_video, rejected_outcome
 from consumers.testing.pool import FakePool
+from consumers.testing.runs import FakeRunNotes
 from consumers.testing.sink import FakeSink, FakeTables, SimulatedCrashError, SinkFault
 from consumers.testing.source import FakeSource
 from consumers.testing.staging import FakeStaging, FakeStore
@@ -18,6 +19,7 @@ __all__ = [
     "FakeControlStore",
     "FakeLeaseStore",
     "FakePool",
+    "FakeRunNotes",
     "FakeSink",
     "FakeSource",
     "FakeStaging",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -61,7 +60,15 @@ def _clips(
         found = reader.clips(wanted, limit=limit)
         report = export(reader, found, folder, form=index, shards=webdataset, on_progress=_tell_progress)
         if json:
-            print_json({"folder": str(folder), **asdict(report)})
+            print_json(
+                {
+                    "clips": report.num_new + report.num_known,
+                    "new": report.num_new,
+                    "new_without_bytes": report.num_references,
+                    "folder": str(folder),
+                    "index": str(folder / index.files),
+                }
+            )
         else:
             out.print(_sentence(report, folder), markup=False)
         return

@@ -131,7 +131,11 @@ class Operations:
                     f"the position has moved on to sequence {move.sequence} of epoch {move.epoch}; get it again, and "
                     "decide again"
                 )
-            if dry_run or move.proposed == move.current:
+            if dry_run:
+                return move
+            if move.proposed == move.current:
+                # Nothing changes; a skip that was cut off before it was noted is noted now.
+                library.make_move(move)
                 return move
             detail = {
                 "offset": str(offset),

@@ -110,6 +110,13 @@ class Upkeep:
             wait_s = self._interval_s
 
 
+def must_commit(reports: Sequence[TableReport]) -> frozenset[str]:
+    """Return the consumers whose newest markers lie in snapshots that hold bytes of takedowns, and keep them."""
+    return frozenset(
+        report.expired.resting for report in reports if report.takedowns.waiting and report.expired.resting is not None
+    )
+
+
 def said(report: TableReport, size: Callable[[float], str], *, dry: bool = False) -> str:
     """Return what was done to one table, or would be, in words.
 

@@ -104,7 +104,12 @@ class ConsumerSettings(_Section):
     commit_max_clips: int = Field(500, ge=1, description="Commit at once when so many kept clips wait.")
     commit_max_bytes: Bytes = Field(512 * 1024**2, description="Commit at once when so many clip bytes wait.")
     max_attempts: int = Field(5, ge=1, description="Attempts at a video that fails for a passing reason.")
-    max_worker_deaths: int = Field(3, ge=1, description="A video that killed its worker so often is a poison video.")
+    max_worker_deaths: int = Field(
+        3,
+        ge=1,
+        description="A video that killed its worker so often is a poison video, and one that was tried alone when the "
+        "service itself died so often.",
+    )
     breaker_min_videos: int = Field(
         5, ge=2, description="So many different videos that fail for a passing reason hold intake: the fault is ours."
     )
@@ -171,13 +176,19 @@ class PoolSettings(_Section):
         description="Head of an existing Ray cluster, host:port; none starts an embedded Ray. Its token is taken from "
         "RAY_AUTH_TOKEN or the file RAY_AUTH_TOKEN_PATH, with RAY_AUTH_MODE=token.",
     )
-    replicas: int | None = Field(None, ge=1, le=4096, description="Workers; none is one for each CPU of this machine.")
+    replicas: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Workers; none is one for each CPU of this machine, as far as its memory has room.",
+    )
     cpus_per_replica: float = Field(1.0, gt=0, description="CPUs that Ray reserves for a worker.")
     worker_memory_bytes: int | None = Field(
-        4 * 1024**3,
+        None,
         ge=1024**3,
         description="Private memory of a worker, of which it needs 0.4 GB at rest; a video that needs more fails as "
-        "out_of_memory. Not in the inline pool.",
+        "out_of_memory. None is a share of what the container (or machine) has beside the service, 4 GiB at most; more "
+        "than fits into the container is refused. Not in the inline pool.",
     )
     object_store_bytes: Bytes = Field(512 * 1024**2, description="Object store memory of an embedded Ray.")
     decoder: Literal["cpu", "auto", "nvdec"] = Field(

@@ -21,6 +21,7 @@ from consumers.paimon.commit.generation import remembered
 from consumers.paimon.commit.lease import PaimonLeases
 from consumers.paimon.commit.only_consumer import check_only_consumer
 from consumers.paimon.commit.rescale import Rescaler
+from consumers.paimon.commit.run_notes import PaimonRunNotes
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.staging import PaimonStaging
 from consumers.paimon.reading.known_rows import KnownRows
@@ -30,7 +31,9 @@ from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.source.sources import open_source, protector
 from consumers.paimon.stores.blobs import PaimonBlobOpener
 from consumers.paimon.tables import has_row_ids
+from consumers.pool.container import memory_limit
 from consumers.pool.inline import InlinePool
+from consumers.pool.memory_plan import plan_workers
 from consumers.ports import Observer, Sink, Source, VideoProcessor, WorkerPool
 from consumers.stages.curate import VideoCurator
 from consumers.stages.decoder import choose_decoder
@@ -98,13 +101,17 @@ def lease(
         name, what = lease_name(consumer, index), f"consumer {consumer}, member {index}"
     else:
         part = shard(settings)
-        name = f"{consumer}.{part.index}of{part.count}"
+        name = _shard_name(consumer, part)
         what = f"consumer {consumer}" + ("" if part.is_whole else f", shard {part}")
     leases = PaimonLeases(catalog_config(settings), settings.tables.control)
     keeper = LeaseKeeper(leases.of(name), what, SystemClock(), on_wait=on_wait)
     keeper.acquire(take_over=take_over)
     with closing(keeper):
         yield
+
+
+def _shard_name(consumer: str, part: Shard) -> str:
+    return f"{consumer}.{part.index}of{part.count}"
 
 
 def build_source(settings: Settings) -> RowIdSource | ChangelogSource:
@@ -195,12 +202,24 @@ def _accepted_generation(settings: Settings) -> int:
 
 def build_pool(settings: Settings) -> WorkerPool:
     """Return the worker pool, not started."""
-    replicas = settings.pool.replicas or os.cpu_count() or 1
+    num_cpus = os.cpu_count() or 1
+    replicas = settings.pool.replicas or num_cpus
     part = shard(settings)
     factory = processor_factory(settings)
     models = model_pools(settings)
     if settings.pool.kind == "inline":
         return InlinePool(factory if models is None else WithLocalModels(factory, models.models), num_workers=replicas)
+    worker_bytes = settings.pool.worker_memory_bytes
+    if settings.pool.address is None:
+        planned = plan_workers(
+            memory_limit(),
+            num_cpus=num_cpus,
+            num_workers=settings.pool.replicas,
+            worker_bytes=worker_bytes,
+            object_store_bytes=settings.pool.object_store_bytes,
+            num_models=0 if models is None else models.num_processes,
+        )
+        replicas, worker_bytes = planned.num_workers, planned.worker_bytes
     # Importing Ray takes a second that an inline pool does not need.
     from consumers.pool.ray_serve import RayPoolConfig, RayServePool  # noqa: PLC0415
 
@@ -213,7 +232,7 @@ def build_pool(settings: Settings) -> WorkerPool:
             num_replicas=replicas,
             num_cpus_per_replica=settings.pool.cpus_per_replica,
             object_store_bytes=settings.pool.object_store_bytes,
-            worker_memory_bytes=settings.pool.worker_memory_bytes,
+            worker_memory_bytes=worker_bytes,
         ),
         models,
     )
@@ -246,6 +265,13 @@ def build_processor(settings: Settings, pool: WorkerPool, observer: Observer, si
         drain_timeout_s=consumer.drain_timeout_s,
         store_give_up_after_s=consumer.store_outage_s,
     )
+    catalog, shard_name = catalog_config(settings), _shard_name(consumer.id, shard(settings))
     return Processor(
-        _consumer_source(settings), sink or build_sink(settings), pool, SystemClock(), config=config, observer=observer
+        _consumer_source(settings),
+        sink or build_sink(settings),
+        pool,
+        SystemClock(),
+        config=config,
+        observer=observer,
+        run_notes=PaimonRunNotes(catalog, settings.tables.control, shard_name),
     )

@@ -2,6 +2,7 @@ import functools
 import itertools
 import os
 import signal
+import subprocess
 import threading
 from concurrent.futures import wait
 from dataclasses import replace
@@ -125,6 +126,21 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert os.environ["RAY_AUTH_MODE"] == "token"
         assert "OMP_NUM_THREADS" not in os.environ or os.environ["OMP_NUM_THREADS"] != "1"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    def test_no_other_user_reaches_the_sockets_of_ray(self, pool):
+        sockets = [
+            Path(connection.laddr)
+            for process in psutil.Process().children(recursive=True)
+            for connection in process.net_connections("unix")
+            if "/sluice-ray-" in str(connection.laddr)
+        ]
+        assert sockets
+        listing = subprocess.run(
+            ["ls", *{str(path.parent) for path in sockets}], capture_output=True, text=True, user=65534, check=False
+        )
+        assert listing.stdout == ""
+        assert "Permission denied" in listing.stderr
 
     def test_only_replicas_listen_beyond_loopback(self, pool):
         beyond = {

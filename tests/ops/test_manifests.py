@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from consumers.pool.container import MemoryLimit
+from consumers.pool.memory_plan import plan_workers
 from service.settings import load_settings
 from tests.ops.support import CRDS, K8S, OVERLAYS, build, find, load_yaml, name_of, needs
 
@@ -97,6 +99,27 @@ def test_settings_of_an_overlay_are_accepted_by_the_service(
     pod = find(resources, "StatefulSet", "sluice")["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] >= settings.consumer.drain_timeout_s + 60
     assert not settings.catalog.options, "keys of the store belong in a Secret"
+
+
+@each_overlay
+def test_the_workers_fit_into_the_pod_beside_the_service(overlay: Path, tmp_path: Path) -> None:
+    resources = build(overlay)
+    config = next(item for item in resources if item["kind"] == "ConfigMap" and "sluice.toml" in item["data"])
+    file = tmp_path / "sluice.toml"
+    file.write_text(config["data"]["sluice.toml"])
+    pool = load_settings(file).pool
+    if pool.address is not None:
+        return
+    container = find(resources, "StatefulSet", "sluice")["spec"]["template"]["spec"]["containers"][0]
+    limit_gib = int(container["resources"]["limits"]["memory"].removesuffix("Gi"))
+    planned = plan_workers(
+        MemoryLimit(limit_gib << 30, True),
+        num_cpus=64,
+        num_workers=pool.replicas,
+        worker_bytes=pool.worker_memory_bytes,
+        object_store_bytes=pool.object_store_bytes,
+    )
+    assert planned.num_workers == pool.replicas
 
 
 @each_overlay

@@ -17,7 +17,16 @@ from consumers.media.samples import Shot, write_video
 SIZE = {"width": 160, "height": 120}
 _CONTAINER_BOXES = {b"moov", b"trak", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"udta"}
 ANY_FAILURE = frozenset(
-    {"not_a_video", "truncated", "no_video_stream", "no_frames", "too_many_pixels", "too_long", "too_many_frames"}
+    {
+        "not_a_video",
+        "truncated",
+        "no_video_stream",
+        "no_frames",
+        "too_many_pixels",
+        "too_long",
+        "too_many_frames",
+        "index_too_large",
+    }
 )
 NONE = frozenset({""})
 """It must be processed."""

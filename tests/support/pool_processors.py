@@ -4,6 +4,7 @@ import ctypes
 import hashlib
 import logging
 import os
+import resource
 import signal
 import threading
 import time
@@ -89,6 +90,9 @@ class ScriptedProcessor:
     def _tell_environment(self, task: VideoTask, argument: str) -> VideoOutcome:
         video = replace(task.video, row_id=int(os.environ.get(argument, "-1")))
         return rejected_outcome(video)
+
+    def _tell_memory_limit(self, task: VideoTask, argument: str) -> VideoOutcome:
+        return rejected_outcome(replace(task.video, row_id=resource.getrlimit(resource.RLIMIT_DATA)[0]))
 
     def _tell_pid(self, task: VideoTask, argument: str) -> VideoOutcome:
         return rejected_outcome(replace(task.video, row_id=os.getpid()))

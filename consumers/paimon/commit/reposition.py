@@ -146,12 +146,19 @@ class Repositioner:
         """Make a planned change, unless anything was committed since it was planned.
 
         A skip is noted in the control table, too, where it outlives the markers. Cut off before that it holds all the
-        same, for as long as these are there; planned and made again it is noted.
+        same, for as long as these are there; planned and made again it is noted, and nothing else is done.
 
         Raises:
             FencedError: the consumer has committed since; plan again.
             StoreUnavailableError: the store did not answer; look at the position before trying again.
         """
+        if move.proposed != move.current or move.num_read_again:
+            self._publish(move)
+        if move.done_below:
+            # Last: what was noted and not made would leave rows out.
+            self._skips.note(self._consumer, self._shard, self._source, move.done_below)
+
+    def _publish(self, move: Move) -> None:
         user = commit_user_of(self._consumer)
         with store_errors(f"position of {self._consumer}"):
             heads = self._heads()
@@ -183,9 +190,6 @@ class Repositioner:
                 )
                 committer.publish([], move.sequence, marker.to_properties())
                 committer.close()
-            if move.done_below:
-                # Last: what was noted and not made would leave rows out.
-                self._skips.note(self._consumer, self._shard, source, move.done_below)
 
     def _index(self) -> LedgerIndex:
         with store_errors(f"position of {self._consumer}"):

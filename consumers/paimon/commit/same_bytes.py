@@ -78,15 +78,15 @@ class SameBytes:
 
         keys, offsets = [np.empty(0, dtype="S16")], [np.empty(0, dtype=np.int64)]
         for batch in stream(self._ledger, _COLUMNS, head, where):
-            told = [_key_of(row) for row in batch.to_pylist()]
+            versions = zip(*(batch.column(name).to_pylist() for name in _COLUMNS[1:]), strict=True)
+            told = [_key_of(size_bytes, etag) for size_bytes, etag in versions]
             is_known = [key is not None for key in told]
             keys.append(digests([key for key in told if key is not None]))
             offsets.append(np.asarray(batch.column("source_row_id").filter(pa.array(is_known)).to_numpy()))
         return OffsetIndex(np.concatenate(keys), np.concatenate(offsets))
 
 
-def _key_of(row: Any) -> str | None:
-    size_bytes, etag = row["source_size_bytes"], row["source_etag"]
+def _key_of(size_bytes: int | None, etag: str | None) -> str | None:
     return None if size_bytes is None or etag is None else ObjectVersion(size_bytes, etag).content_key
 
 

@@ -48,12 +48,14 @@ class Expired:
         num_files: files that are gone with them.
         num_bytes: of those files.
         held_by: what keeps snapshots that are due, None where nothing does.
+        resting: the consumer whose newest marker that is, None where it is something else.
     """
 
     num_snapshots: int = 0
     num_files: int = 0
     num_bytes: int = 0
     held_by: str | None = None
+    resting: str | None = None
 
     def __add__(self, other: Expired) -> Expired:
         return Expired(
@@ -61,6 +63,7 @@ class Expired:
             self.num_files + other.num_files,
             self.num_bytes + other.num_bytes,
             other.held_by,
+            other.resting,
         )
 
 
@@ -112,14 +115,14 @@ class Expiry:
         due = self._due(ids, now, len(ids) if dry else self._most_at_once)
         if not due:
             return Expired(), False
-        held_by, end = self._limit(due, ids)
+        held_by, resting, end = self._limit(due, ids)
         expired = [snapshot for snapshot in due if snapshot.id < end]
         if not expired:
-            return Expired(held_by=held_by), False
+            return Expired(held_by=held_by, resting=resting), False
         first_kept = read_snapshot(self._manager, next(each for each in ids if each > expired[-1].id))
         if first_kept is None:
             # Somebody else expires, too.
-            return Expired(held_by=held_by), False
+            return Expired(held_by=held_by, resting=resting), False
         garbage = self._garbage(expired, first_kept)
         if not dry:
             self._forget(expired, first_kept.id)
@@ -134,7 +137,8 @@ class Expiry:
                 self._delete(path)
         sizes = (garbage.lists, garbage.manifests, garbage.index_files, garbage.data_files)
         num_bytes = sum(sum(each.values()) for each in sizes)
-        return Expired(len(expired), len(paths), num_bytes, held_by), len(due) == self._most_at_once and held_by is None
+        is_more = len(due) == self._most_at_once and held_by is None
+        return Expired(len(expired), len(paths), num_bytes, held_by, resting), is_more
 
     def _due(self, ids: list[int], now: datetime, most: int) -> list[Any]:
         """Return the oldest snapshots that neither age nor number keeps."""
@@ -150,10 +154,10 @@ class Expiry:
             due.append(snapshot)
         return due
 
-    def _limit(self, due: list[Any], ids: list[int]) -> tuple[str | None, int]:
-        """Return the first snapshot that somebody needs, and who that is; what is due ends there."""
+    def _limit(self, due: list[Any], ids: list[int]) -> tuple[str | None, str | None, int]:
+        """Return who needs a snapshot that is due, which consumer that is, and the first one that is needed."""
         end = due[-1].id + 1
-        held_by = None
+        held_by = resting = None
         for name, needed in self._files.consumer_needs().items():
             if needed < end:
                 held_by, end = f"consumer file {name} at snapshot {needed}", needed
@@ -163,9 +167,9 @@ class Expiry:
             division, _ = read_division(_Remembering(self._manager), consumer, latest, len(ids))
             for marker in () if division is None else division.markers.values():
                 if marker.snapshot_id < end:
-                    end = marker.snapshot_id
+                    end, resting = marker.snapshot_id, consumer
                     held_by = f"newest marker of consumer {consumer}, shard {marker.shard}, in snapshot {end}"
-        return held_by, end
+        return held_by, resting, end
 
     def _garbage(self, expired: list[Any], first_kept: Any) -> _Garbage:
         """Return what ``expired`` use and ``first_kept`` does not."""

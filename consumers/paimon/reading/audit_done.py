@@ -36,8 +36,10 @@ class Done:
     @property
     def swept_id(self) -> int:
         """The newest snapshot of the raw table up to which every shard has looked for rows that are gone."""
+        if len(self._markers) < self._count:
+            return 0
         marks = [marker.mark for marker in self._markers.values()]
-        return min((0 if mark is None else mark.swept_id for mark in marks), default=0) * (len(marks) == self._count)
+        return min(0 if mark is None else mark.swept_id for mark in marks)
 
     def missing(self, end: int) -> Iterator[OffsetRange]:
         """Yield what is not finished below ``end``, of a consumer that is not divided."""

@@ -37,6 +37,14 @@ class AllowListLike(Protocol):
         """
         ...
 
+    def check_opened(self, uri: str, path: str) -> None:
+        """Return if the file at ``path``, which was opened for ``uri``, may be read.
+
+        Raises:
+            UriNotAllowedError: it may not.
+        """
+        ...
+
 
 class PaimonBlobOpener:
     """Implements :class:`~consumers.ports.BlobOpener`. Picklable; connects in the process that opens.
@@ -83,12 +91,23 @@ class PaimonBlobOpener:
             raise
         return _RangeStream(pinned, start, length, uri)
 
+    def _checked(self, file: FileOnDisk, uri: str) -> FileOnDisk:
+        """Return ``file`` unless something else than what was allowed has been opened."""
+        try:
+            self._allow.check_opened(uri, file.real_path())
+            if not file.is_regular:
+                raise BadReferenceError(f"{uri} is not a file")
+        except BaseException:
+            file.close()
+            raise
+        return file
+
     def _pin(self, uri: str) -> PinnedObject:
         path = local_path(uri)
         if path is not None:
             if path.exists() and not path.is_file():
                 raise BadReferenceError(f"{uri} is not a file")
-            return FileOnDisk(path)
+            return self._checked(FileOnDisk(path), uri)
         parsed = urlparse(uri)
         if parsed.scheme not in _REMOTE_SCHEMES:
             raise BadReferenceError(f"{uri}: objects at {parsed.scheme}:// cannot be read by range")

@@ -8,6 +8,7 @@ Elsewhere size and time of modification are looked at before and after.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -66,7 +67,8 @@ class FileOnDisk:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Without waiting: what was a file a moment ago may be a pipe by now.
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._pinned = self._settled()
         self.version = ObjectVersion.of_file(self._pinned)
 
@@ -79,6 +81,17 @@ class FileOnDisk:
                 break
             time.sleep((_TICK_NS - age_ns) / 1e9)
         return found
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether what was opened is a file with bytes of its own."""
+        return stat.S_ISREG(self._pinned.st_mode)
+
+    def real_path(self) -> str:
+        """Return where the opened file lies, without symbolic links, whatever its path leads to by now."""
+        opened = f"/proc/self/fd/{self._descriptor}"
+        # Systems without such a folder have to believe the path.
+        return os.readlink(opened) if os.path.lexists(opened) else os.path.realpath(self._path)  # noqa: PTH115
 
     def read(self, start: int, length: int) -> bytes:
         """Return bytes of the file that was opened, whatever lies at its path by now."""

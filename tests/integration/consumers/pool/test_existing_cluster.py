@@ -20,10 +20,13 @@ import pytest
 from consumers.errors import ConfigurationError
 from consumers.media.samples import Shot, write_video
 from consumers.pool import cluster
+from consumers.pool.container import memory_limit
+from consumers.pool.memory_plan import share_of_node
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[4]
 # On a machine that is busy with other tests.
 PATIENCE_S = 120
 
@@ -114,6 +117,34 @@ def test_a_demo_runs_on_the_cluster_and_leaves_it_as_it_was(head: Head, tmp_path
     assert eventually(lambda: not head.running("VideoCurator") and not head.running("StageBoard"))
     assert head.answers()
     assert head.running("ServeController")
+
+
+_TELL_LIMIT = """
+import sys
+from consumers.pool.ray_serve import RayPoolConfig, RayServePool
+from tests.support.pool_processors import make_scripted, task
+
+pool = RayServePool(make_scripted, RayPoolConfig(app_name="limits", address=sys.argv[1], num_replicas=1))
+pool.start()
+print(pool.submit(task(1, "tell_memory_limit")).result().clips[0].clip_id.split("-")[0])
+pool.close()
+"""
+
+
+def test_a_worker_of_a_cluster_is_bound_to_its_share_of_the_node(head: Head) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _TELL_LIMIT, head.address],
+        env={**head.environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # The node has two CPUs, the worker is given one of them.
+    expected = share_of_node(
+        memory_limit(), wanted_bytes=None, object_store_bytes=100_000_000.0, cpus=1.0, node_cpus=2.0
+    )
+    assert int(done.stdout.splitlines()[-1]) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -46,10 +46,11 @@ def test_what_was_tagged_is_exported_and_what_came_since_is_added(
     assert _said("clips", "--tag", "v1", "--export", "set") == "2 new clips in set"
     assert _said("clips", "--export", "set") == "1 new clip in set, 2 clips there already"
     assert sluice_json("clips", "--export", "set") == {
+        "clips": 3,
+        "new": 0,
+        "new_without_bytes": 0,
         "folder": "set",
-        "num_new": 0,
-        "num_known": 3,
-        "num_references": 0,
+        "index": "set/clips.jsonl",
     }
     lines = [json.loads(line) for line in (tmp_path / "set" / "clips.jsonl").read_text().splitlines()]
     assert len({line["clip_id"] for line in lines}) == 3
@@ -57,7 +58,7 @@ def test_what_was_tagged_is_exported_and_what_came_since_is_added(
     with pytest.raises(ConfigurationError, match="give --format jsonl, or another folder"):
         sluice_json("clips", "--export", "set", "--format", "parquet")
     report = sluice_json("clips", "--export", "shards", "--format", "parquet", "--webdataset", "--row", "0")
-    assert report["num_new"] == 2
+    assert (report["new"], report["index"]) == (2, "shards/clips-*.parquet")
     assert sorted(path.name for path in (tmp_path / "shards").glob("clips-*")) == [
         "clips-000000.parquet",
         "clips-000000.tar",

@@ -14,7 +14,7 @@ from consumers.paimon.maintain.maintainer import TableReport
 from consumers.paimon.maintain.purge import PurgeReport
 from consumers.paimon.maintain.tracked import Purged
 from consumers.testing.clock import FakeClock
-from service.host.upkeep import Upkeep, said
+from service.host.upkeep import Upkeep, must_commit, said
 
 
 class Rounds:
@@ -112,3 +112,11 @@ def test_what_was_done_and_what_would_be_is_said_in_words() -> None:
     )
     assert "20 data files would become 2; 3 deleted rows would lose" in said(report, str, dry=True)
     assert said(TableReport("t", left_alone="it has branches"), str) == "left alone: it has branches"
+
+
+def test_a_consumer_must_commit_only_where_its_marker_keeps_bytes_of_takedowns() -> None:
+    held = Expired(held_by="newest marker of consumer films", resting="films")
+    waiting = PurgeReport(("one",))
+    assert must_commit([TableReport("ledger", expired=held), TableReport("curated", takedowns=waiting)]) == frozenset()
+    assert must_commit([TableReport("curated", expired=held, takedowns=waiting)]) == {"films"}
+    assert must_commit([TableReport("curated", expired=Expired(held_by="tag"), takedowns=waiting)]) == frozenset()

@@ -7,18 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from consumers.errors import FencedError
+from consumers.errors import FencedError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig
 from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
+from consumers.paimon.commit.skips import Skips
+from consumers.paimon.commit.takedown import TakedownStore
 from consumers.paimon.reading.audit import audit
 from consumers.ports import CommitBatch, Recovered
 from consumers.testing import SimulatedCrashError
 from schemas.positions import OffsetRange, Position
 from schemas.records import ProcessedVideo
-from schemas.shards import WHOLE, Shard
+from schemas.shards import WHOLE, Base, Shard
 from tests.support.warehouse import (
     NAMES,
     PROFILE,
@@ -29,6 +31,7 @@ from tests.support.warehouse import (
     ledger_counts,
     make_warehouse,
     processed,
+    table,
 )
 
 
@@ -201,6 +204,27 @@ def test_skip_is_remembered_when_its_markers_have_expired(tmp_path: Path, shards
     recovered = PaimonSink(config, NAMES, "c1", PROFILE, shard=after).open()
     left = [row_id for row_id in range(12) if recovered.share.owes(row_id) and not recovered.position.covers(row_id)]
     assert left == [n for n in range(12) if after.owns(n) and (n >= 9 or not before.owns(n))]
+
+
+def test_skip_that_was_cut_off_before_it_was_noted_is_noted_when_it_is_asked_for_again(
+    config: CatalogConfig, repositioner: Repositioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_raw(config, ["v6", "v7", "v8"])
+    with monkeypatch.context() as patched:
+        patched.setattr(Skips, "note", _away)
+        with pytest.raises(StoreUnavailableError):
+            repositioner.make(repositioner.to_offset(8))
+    again = repositioner.to_offset(8)
+    assert again.num_skipped == 0
+    head = table(config, NAMES.curated).snapshot_manager().get_latest_snapshot().id
+    repositioner.make(again)
+    assert table(config, NAMES.curated).snapshot_manager().get_latest_snapshot().id == head
+    store = TakedownStore(config, NAMES.control)
+    assert Skips(store).of("c1", "db.raw_videos") == (Base(WHOLE, Position(8)),)
+
+
+def _away(*_: object) -> None:
+    raise StoreUnavailableError
 
 
 def test_position_that_is_there_already_changes_nothing(repositioner: Repositioner) -> None:

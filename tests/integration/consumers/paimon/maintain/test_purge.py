@@ -136,6 +136,7 @@ def test_what_holds_snapshots_holds_the_bytes_and_is_named_when_they_are_overdue
     # The consumer has committed nothing since it obeyed.
     assert report.expired.held_by is not None
     assert "newest marker of consumer films" in report.expired.held_by
+    assert report.expired.resting == "films"
     assert len(report.takedowns.overdue) == 1
     assert "its bytes are still on the store: snapshots stay for the newest marker" in caplog.text
     assert shop.certificate().is_overdue(shop.clock.now())

@@ -27,6 +27,9 @@ class _Anything:
     def check(self, uri: str) -> None:
         """Every URI is allowed."""
 
+    def check_opened(self, uri: str, path: str) -> None:
+        pass
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> CatalogConfig:

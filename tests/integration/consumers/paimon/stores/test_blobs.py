@@ -3,7 +3,10 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import threading
+import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,7 @@ from consumers.errors import (
 from consumers.media.allow_list import AllowList
 from consumers.paimon.landing.objects import named
 from consumers.paimon.stores.blobs import PaimonBlobOpener
-from consumers.paimon.stores.pinned import ObjectElsewhere
+from consumers.paimon.stores.pinned import FileOnDisk, ObjectElsewhere
 from schemas.object_version import ObjectVersion
 from schemas.records import WHOLE_OBJECT, BlobReference
 from tests.support.s3_server import S3Server, catalog_options
@@ -89,6 +92,52 @@ def test_folder_is_not_an_object(opener: PaimonBlobOpener, tmp_path: Path) -> No
 def test_uri_outside_the_allow_list_is_never_opened(opener: PaimonBlobOpener) -> None:
     with pytest.raises(UriNotAllowedError):
         opener.open(BlobReference("/etc/hostname"))
+
+
+def test_no_race_with_symbolic_links_leads_out_of_the_folder(tmp_path: Path) -> None:
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    for folder, text in ((allowed / "real", "allowed"), (outside, "secret")):
+        folder.mkdir(parents=True)
+        (folder / "video.mp4").write_text(text)
+        os.utime(folder / "video.mp4", (0, 0))
+    opener = PaimonBlobOpener({}, AllowList([str(allowed)]))
+    reference = BlobReference((allowed / "turn" / "video.mp4").as_uri())
+    is_over = threading.Event()
+
+    def swap() -> None:
+        turns = 0
+        while not is_over.is_set():
+            link = allowed / f"next-{turns % 2}"
+            link.symlink_to(allowed / "real" if turns % 2 else outside)
+            link.replace(allowed / "turn")
+            turns += 1
+
+    (allowed / "turn").symlink_to(allowed / "real")
+    time.sleep(0.05)
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    seen: Counter[str] = Counter()
+    try:
+        for _ in range(10_000):
+            try:
+                with opener.open(reference) as stream:
+                    seen[stream.read().decode()] += 1
+            except UriNotAllowedError as error:
+                seen["late" if "when it was opened" in str(error) else "early"] += 1
+    finally:
+        is_over.set()
+        swapper.join()
+    assert seen["secret"] == 0
+    assert seen["allowed"] > 0
+    assert seen["late"] > 0, "the race was never met"
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    file = FileOnDisk(pipe)
+    assert not file.is_regular
+    file.close()
 
 
 def test_scheme_without_range_reads_is_refused(tmp_path: Path) -> None:
