@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
@@ -118,9 +119,24 @@ def retention_headroom_s(retention: Retention, now: datetime) -> float | None:
     return None if left_s == math.inf else left_s
 
 
+def num_waiting(head: SourceHead, commits: Sequence[CommitMark]) -> int:
+    """Return how many rows below the head are not committed by the shard whose they are."""
+    if not commits:
+        return head.num_missing(Position(), EVERYTHING)
+    return sum(head.num_missing(each.reached, each.share) for each in commits)
+
+
+def oldest_waiting(head: SourceHead, commits: Sequence[CommitMark]) -> int | None:
+    """Return the lowest offset below the head that is not committed by the shard whose it is; None where all are."""
+    if not commits:
+        return 0 if head.next_offset else None
+    firsts = (each.share.first_missing(each.reached, head.next_offset) for each in commits)
+    return min((first for first in firsts if first is not None), default=None)
+
+
 def measure_lag(
     head: SourceHead,
-    last: CommitMark | None,
+    commits: Sequence[CommitMark],
     oldest: RowOrigin | None,
     mean_bytes: float | None,
     now: datetime,
@@ -130,13 +146,13 @@ def measure_lag(
 
     Args:
         head: the end of the source.
-        last: the consumer's newest commit, None when there is none.
+        commits: the newest commit of each of the consumer's shards; none where it never committed.
         oldest: where the oldest uncommitted row came from, None when there is none.
         mean_bytes: mean size of uncommitted objects.
         now: timezone-aware.
         retention: of the oldest uncommitted row's snapshot; None where rows outlive their snapshots.
     """
-    records = head.num_missing(Position(), EVERYTHING) if last is None else head.num_missing(last.reached, last.share)
+    records = num_waiting(head, commits)
     if records == 0 or oldest is None or head.snapshot_id is None:
         return Lag(records, 0 if records == 0 else None, 0, 0.0)
     return Lag(

@@ -68,7 +68,7 @@ class PositionOut(Out):
 
 
 class LagOut(Out):
-    """How far behind."""
+    """How far behind a consumer is, all its shards together: each process of it tells the same."""
 
     measured_at: datetime
     records: int
@@ -95,11 +95,21 @@ class LagPointOut(Out):
     records_per_s: float
 
 
+class ShardLagOut(Out):
+    """How far behind one of the processes is that share a consumer."""
+
+    shard: str = Field(description="Its number from 0, and how many there are: 0/3.")
+    records: int
+    watermark: int
+    committed_at: datetime
+
+
 class LagReport(Out):
     """The lag now, and over the last hour."""
 
     verdict: str | None
     lag: LagOut | None = Field(description="Null until the first measurement.")
+    shards: list[ShardLagOut] = Field(description="Of each shard, where the consumer is divided; else empty.")
     time_to_catch_up_s: float | None
     error: str | None = Field(description="Why the last measurement failed, if it did.")
     history: list[LagPointOut]

@@ -137,6 +137,10 @@ class Share:
         kept = tuple(dict.fromkeys(base for base in self.bases if base.position.end > position.watermark))
         return self if kept == self.bases else Share(self.shard, kept)
 
+    def first_missing(self, position: Position, end: int) -> int | None:
+        """Return the lowest offset below ``end`` that is this shard's to do still."""
+        return next(filter(self.owes, owned_part(self.shard, position.missing(end))), None)
+
     def num_missing(self, position: Position, end: int) -> int:
         """Return how many offsets below ``end`` are this shard's to do still."""
         horizon = max((base.position.end for base in self.bases), default=0)

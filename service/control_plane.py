@@ -269,14 +269,17 @@ def _publisher(telemetry: ConsumerTelemetry) -> Callable[[Probe | None], None]:
         if probe is None:
             telemetry.lag_probe_failed()
             return
+        own = probe.last_commit
         telemetry.lag_probed(
             num_records=probe.lag.records,
             age_s=probe.lag.seconds,
-            position_offset=probe.position.watermark,
+            position_offset=probe.watermark,
             head_offset=probe.head.next_offset,
             num_bytes=probe.lag.num_bytes,
             num_snapshots=probe.lag.snapshots,
             headroom_s=probe.lag.headroom_s,
+            shard=None if own is None else str(own.share.shard),
+            num_records_of_shard=0 if own is None else probe.num_waiting(own),
         )
 
     return publish

@@ -27,8 +27,17 @@ from schemas.records import Stage, VideoStatus
 LAG_RECORDS = Metric(
     "sluice_lag_records",
     "gauge",
-    "Rows of the raw table that are not committed yet.",
+    "Rows of the raw table that are not committed yet, of all shards of the consumer: every process tells the same.",
     "Lag and position",
+    unit="rows",
+    starts_at_zero=False,
+)
+SHARD_LAG_RECORDS = Metric(
+    "sluice_shard_lag_records",
+    "gauge",
+    "Of these rows those that are this process's shard's to do; absent before its first commit.",
+    "Lag and position",
+    ("consumer", "shard"),
     unit="rows",
     starts_at_zero=False,
 )
@@ -78,7 +87,7 @@ LAG_PROBE_FAILURES = Metric(
 POSITION_OFFSET = Metric(
     "sluice_position_offset",
     "gauge",
-    "Offset below which every row is committed (the low watermark).",
+    "Offset below which every row is committed, by all shards (the low watermark).",
     "Lag and position",
     unit="offset",
     starts_at_zero=False,

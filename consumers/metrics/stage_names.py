@@ -12,7 +12,7 @@ _MODELS = each(MODEL_STAGES)
 STAGE_ITEMS_IN = Metric(
     "sluice_stage_items_in_total",
     "counter",
-    "Items that a stage was given: videos up to scene segmentation, clips after it.",
+    "Items that a stage was given: videos by decoding and scene segmentation, clips by all others.",
     "Stages",
     ("consumer", "stage"),
     unit="items",
@@ -21,7 +21,7 @@ STAGE_ITEMS_IN = Metric(
 STAGE_ITEMS_OUT = Metric(
     "sluice_stage_items_out_total",
     "counter",
-    "Items that a stage passed on.",
+    "Items that a stage passed on: videos by decoding, clips by scene segmentation and all others.",
     "Stages",
     ("consumer", "stage"),
     unit="items",
@@ -48,7 +48,7 @@ CLIP_CHECKS = Metric(
 STAGE_DURATION_SECONDS = Metric(
     "sluice_stage_duration_seconds",
     "histogram",
-    "Wall time of one stage on one video.",
+    "Wall time of one stage on one video, of those that came to it.",
     "Stages",
     ("consumer", "stage"),
     unit="seconds",

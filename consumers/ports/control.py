@@ -157,7 +157,17 @@ class ProgressReader(Protocol):
         ...
 
     def last_commit(self) -> CommitMark | None:
-        """Return the consumer's newest commit; None when it never committed or that has expired.
+        """Return the newest commit of the shard that is asked for; None when it never committed or that has expired.
+
+        Raises:
+            StoreUnavailableError: the store did not answer.
+        """
+        ...
+
+    def commits(self) -> tuple[CommitMark, ...]:
+        """Return the newest commit of each of the consumer's shards, by index; empty where it never committed.
+
+        Of a shard that has not committed while others have, it is one without any offset.
 
         Raises:
             StoreUnavailableError: the store did not answer.

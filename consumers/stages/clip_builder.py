@@ -78,11 +78,9 @@ class ClipBuilder:
             self._first_picture = small_picture(frame.image)
         with self._tools.frames_meter:
             self._selector.add(view)
-            self._tools.frames_meter.num_in += 1
         if self._motion.wants(frame.time_s):
             with self._tools.motion_meter:
                 self._motion.add(frame.time_s, self._tools.gray.gray(frame), frame.size)
-                self._tools.motion_meter.num_in += 1
 
     def ended_here(self) -> ClipBuilder:
         """Return a copy that holds what the clip would be if it ended with the last frame added."""
@@ -116,8 +114,9 @@ class ClipBuilder:
         self._sample_end()
         with self._tools.frames_meter:
             frames = self._selector.select()
-        self._tools.frames_meter.num_out += len(frames)
-        self._tools.motion_meter.num_out += 1
+        for meter in (self._tools.frames_meter, self._tools.motion_meter):
+            meter.num_in += 1
+            meter.num_out += 1
         span = Span(
             start_s=self._first_s,
             end_s=self._last_end_s if next_s is None else next_s,
@@ -163,4 +162,3 @@ class ClipBuilder:
         if last is not None and self._motion.lacks_end(last.time_s):
             with self._tools.motion_meter:
                 self._motion.add(last.time_s, self._tools.gray.gray(last.frame), last.frame.size)
-                self._tools.motion_meter.num_in += 1

@@ -331,13 +331,20 @@ class _Run:
         return 0 if self.reader is None else self.reader.bytes_read
 
     def timings(self) -> tuple[StageTiming, ...]:
-        """Return the cost of each stage; one that measures in the pass and judges here counts clips, not frames."""
+        """Return the cost of each stage, and what went in and came out: videos up to the scenes, clips from there on.
+
+        The pass samples frames of every clip; counted are those of clips that are long enough, so that the counts of
+        the seven stages are a funnel.
+        """
         judged = {stage: meter.timing() for stage, meter in self.meters.items()}
         for measured in self.pass_timings:
             verdict = judged.get(measured.stage, replace(measured, wall_s=0.0, cpu_s=0.0))
             judged[measured.stage] = replace(
                 verdict, wall_s=verdict.wall_s + measured.wall_s, cpu_s=verdict.cpu_s + measured.cpu_s
             )
+        if Stage.FRAMES in judged:
+            num_left = judged[Stage.DURATION].num_out
+            judged[Stage.FRAMES] = replace(judged[Stage.FRAMES], num_in=num_left, num_out=num_left)
         return tuple(judged[stage] for stage in Stage if stage in judged)
 
     def close(self) -> None:

@@ -91,8 +91,8 @@ class SinglePass:
     def timings(self) -> tuple[StageTiming, ...]:
         """What decode, scene, frames and motion have cost so far.
 
-        Counted in and out: decode, frames and the usable ones; scene, frames and clips; frames, usable frames and
-        those chosen; motion, samples and clips. The conversion to BGR counts as scene.
+        Counted in and out: decode, videos and those with a usable frame; scene, videos and clips; frames and motion,
+        clips. The conversion to BGR counts as scene.
         """
         meters = (self._decode_meter, self._scene_meter, self._tools.frames_meter, self._tools.motion_meter)
         return tuple(meter.timing() for meter in meters)
@@ -114,7 +114,7 @@ class SinglePass:
             with self._scene_meter:
                 small = self._tools.converter.downscaled_bgr(frame, scoring_size(*frame.size))
                 verdict = self._cuts.step(frame.time_s, self._scorer.score(small))
-            self._scene_meter.num_in += 1
+            self._scene_meter.num_in = 1
             if pieces and not self._cuts.is_below_scene(frame.time_s):
                 yield from self._finished(pieces)
             if clip is None:
@@ -145,8 +145,8 @@ class SinglePass:
                 return
             if self._first is None:
                 self._first = frame
-            self._decode_meter.num_in += 1
-            self._decode_meter.num_out += frame.is_usable
+            self._decode_meter.num_in = 1
+            self._decode_meter.num_out |= frame.is_usable
             yield frame
 
     def _broken_off(

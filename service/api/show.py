@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import TypeAdapter
 
 from consumers.lag import Throughput, time_to_catch_up_s
+from consumers.ports import CommitMark
 from schemas.api import (
     ConsumerDetail,
     ConsumerSummary,
@@ -18,6 +19,7 @@ from schemas.api import (
     LagReport,
     PositionOut,
     RangeOut,
+    ShardLagOut,
     StageOut,
     StagesReport,
     StateOut,
@@ -79,6 +81,15 @@ def lag(probe: Probe | None) -> LagOut | None:
     )
 
 
+def _of_shard(probe: Probe, commit: CommitMark) -> ShardLagOut:
+    return ShardLagOut(
+        shard=str(commit.share.shard),
+        records=probe.num_waiting(commit),
+        watermark=commit.position.watermark,
+        committed_at=commit.committed_at,
+    )
+
+
 def throughput(rates: Throughput) -> ThroughputOut:
     """Return the rates over one window."""
     return ThroughputOut(
@@ -105,6 +116,7 @@ def lag_report(host: Host, consumer: HostedConsumer) -> LagReport:
     return LagReport(
         verdict=None if verdict is None else verdict.value,
         lag=lag(probe),
+        shards=[] if probe is None or len(probe.commits) < 2 else [_of_shard(probe, each) for each in probe.commits],
         time_to_catch_up_s=catch_up_s(probe),
         error=consumer.prober.last_error,
         history=_POINTS.validate_python(consumer.prober.history(), from_attributes=True),

@@ -49,6 +49,8 @@ def _lag(
             f"waited {at_least}{_span(lag['seconds'])}; caught up {_when(report['time_to_catch_up_s'])}",
             markup=False,
         )
+        for shard in report["shards"]:
+            out.print(f"shard {shard['shard']}: {counted(shard['records'], 'row')}", markup=False)
         headroom_s = lag["retention_headroom_s"]
         if headroom_s is not None:
             out.print(

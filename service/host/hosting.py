@@ -153,9 +153,7 @@ class Host:
             observed=status.observed,
             lag=probe.lag,
             throughput=_judged(probe.throughput),
-            since_commit_s=None
-            if probe.last_commit is None
-            else (now - probe.last_commit.committed_at).total_seconds(),
+            since_commit_s=None if probe.committed_at is None else (now - probe.committed_at).total_seconds(),
             # Where no intake is allowed although it should be, nothing excuses the silence.
             since_started_s=float("inf") if started_s is None else now_s - started_s,
             since_arrival_s=None if probe.arrived_at is None else (now - probe.arrived_at).total_seconds(),

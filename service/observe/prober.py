@@ -11,10 +11,9 @@ from datetime import datetime
 
 from consumers.clock import Clock
 from consumers.errors import SluiceError
-from consumers.lag import Lag, RateWindows, Throughput, Totals, measure_lag
+from consumers.lag import Lag, RateWindows, Throughput, Totals, measure_lag, num_waiting, oldest_waiting
 from consumers.ports import CommitMark, ProgressReader, SourceHead
 from schemas.positions import OffsetRange, Position
-from schemas.shards import EVERYTHING
 from service.observe.activity import CommittedTotals
 
 _log = logging.getLogger(__name__)
@@ -31,8 +30,9 @@ class Probe:
     Attributes:
         at: when.
         head: the end of the source.
-        last_commit: the consumer's newest commit, by whatever process; None when there is none.
-        lag: how far behind.
+        last_commit: the newest commit of this process's shard; None when there is none.
+        commits: the newest commit of each of the consumer's shards.
+        lag: how far behind the consumer is, all shards of it.
         throughput: rates over 1, 5 and 15 minutes.
         arrived_at: commit time of the newest row; None for an empty source.
     """
@@ -40,14 +40,30 @@ class Probe:
     at: datetime
     head: SourceHead
     last_commit: CommitMark | None
+    commits: tuple[CommitMark, ...]
     lag: Lag
     throughput: tuple[Throughput, ...]
     arrived_at: datetime | None
 
     @property
     def position(self) -> Position:
-        """What is committed."""
+        """What this process's shard has committed."""
         return Position() if self.last_commit is None else self.last_commit.position
+
+    @property
+    def watermark(self) -> int:
+        """The offset below which all shards have committed everything."""
+        return min((each.position.watermark for each in self.commits), default=0)
+
+    def num_waiting(self, commit: CommitMark) -> int:
+        """Return how many rows the shard of ``commit`` has to do."""
+        return num_waiting(self.head, (commit,))
+
+    @property
+    def committed_at(self) -> datetime | None:
+        """When the shard last committed that has let its work wait the longest; any shard's where none has work."""
+        times = [each.committed_at for each in self.commits if self.num_waiting(each)]
+        return min(times) if times else max((each.committed_at for each in self.commits), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,18 +133,17 @@ class Prober:
             self._reader = self._make_reader()
         reader = self._reader
         # The position first: what is committed in between shows as lag, and never as less than none.
-        last_commit = reader.last_commit()
+        last_commit, commits = reader.last_commit(), reader.commits()
         head = reader.head()
-        position = Position() if last_commit is None else last_commit.reached
-        gap = next(position.missing(head.next_offset), None)
-        oldest = None if gap is None else reader.origin(gap.start)
+        first = oldest_waiting(head, commits)
+        gap = None if first is None else OffsetRange(first, head.next_offset)
+        oldest = None if first is None else reader.origin(first)
         now, now_s = self._clock.now(), self._clock.monotonic_s()
-        share = EVERYTHING if last_commit is None else last_commit.share
-        arrived = share.shard.num_below(head.next_offset) if head.num_rows is None else head.num_rows
+        arrived = head.next_offset if head.num_rows is None else head.num_rows
         done = self._totals()
         mean_bytes = self._mean_size(reader, done, gap, now_s)
         retention = None if gap is None else reader.retention(gap.start)
-        lag = measure_lag(head, last_commit, oldest, mean_bytes, now, retention)
+        lag = measure_lag(head, commits, oldest, mean_bytes, now, retention)
         self._windows.add(
             now_s,
             Totals(
@@ -141,7 +156,7 @@ class Prober:
             ),
         )
         rates = self._windows.rates(now_s)
-        probe = Probe(now, head, last_commit, lag, rates, self._newest_arrival(reader, head))
+        probe = Probe(now, head, last_commit, commits, lag, rates, self._newest_arrival(reader, head))
         self._remember(probe)
         return probe
 

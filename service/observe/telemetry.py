@@ -131,7 +131,9 @@ class ConsumerTelemetry:
             self._count(stage_names.DECODED_VIDEOS, outcome.media.decoder)
             self._count(names.CORRUPT_FRAMES, amount=outcome.media.num_corrupt_frames)
         for timing in outcome.timings:
-            self._observe(stage_names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)
+            # A video that fails, or has no clip left, does not come to the stages after that.
+            if timing.wall_s > 0:
+                self._observe(stage_names.STAGE_DURATION_SECONDS, timing.wall_s, timing.stage)
             self._count(stage_names.STAGE_CPU_SECONDS, timing.stage, amount=timing.cpu_s)
             self._count(stage_names.STAGE_ITEMS_IN, timing.stage, amount=timing.num_in)
             self._count(stage_names.STAGE_ITEMS_OUT, timing.stage, amount=timing.num_out)
@@ -187,10 +189,18 @@ class ConsumerTelemetry:
         num_bytes: int | None = None,
         num_snapshots: int | None = None,
         headroom_s: float | None = None,
+        shard: str | None = None,
+        num_records_of_shard: int = 0,
     ) -> None:
-        """Publish one measurement of the lag. What is None is unknown, and its series goes away."""
+        """Publish one measurement of the lag. What is None is unknown, and its series goes away.
+
+        All is the consumer's, but for ``num_records_of_shard``, which wait for this process's ``shard``; None where
+        that has not committed yet.
+        """
         self._set(names.LAG_RECORDS, num_records)
         self._set(names.LAG_SECONDS, age_s)
+        if shard is not None:
+            self._set(names.SHARD_LAG_RECORDS, num_records_of_shard, shard)
         self._set(names.POSITION_OFFSET, position_offset)
         self._set(names.SOURCE_HEAD_OFFSET, head_offset)
         self._set_or_remove(names.LAG_BYTES, num_bytes)

@@ -55,15 +55,18 @@ def live(consumer: ConsumerTelemetry, tick: int) -> None:
     consumer.commit_timed(0.2)
     consumer.committed(CommitBatch(videos, Position(tick)), CommitReceipt(tick, 2, 1, 2 + tick % 2))
     consumer.commit_refused(CommitBatch(videos, Position(tick)), fenced=False)
-    consumer.lag_probed(
-        num_records=1000 - tick,
-        age_s=60.0,
-        position_offset=2 * tick,
-        head_offset=1000 + tick,
-        num_bytes=5000,
-        num_snapshots=3,
-        headroom_s=7200.0,
-    )
+    for shard in ("0/2", "1/2"):
+        consumer.lag_probed(
+            num_records=1000 - tick,
+            age_s=60.0,
+            position_offset=2 * tick,
+            head_offset=1000 + tick,
+            num_bytes=5000,
+            num_snapshots=3,
+            headroom_s=7200.0,
+            shard=shard,
+            num_records_of_shard=(1000 - tick) // 2,
+        )
     consumer.lag_probe_failed()
     consumer.beat()
     consumer.status(ProcessorStatus(Phase.RUNNING, num_in_flight=4, in_flight_bytes=99, num_uncommitted=2))

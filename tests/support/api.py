@@ -253,6 +253,9 @@ class _Progress:
     def last_commit(self) -> CommitMark | None:
         return CommitMark(Position(8), 4, 2, NOON, 9)
 
+    def commits(self) -> tuple[CommitMark, ...]:
+        return (CommitMark(Position(8), 4, 2, NOON, 9),)
+
     def recent_commits(self, limit: int) -> list[CommitMark]:
         return []
 

@@ -77,11 +77,19 @@ def prepare(folder: Path, consumer: str = "films") -> Path:
 
 
 class RunningService:
-    """`sluice run` with the inline pool. Started again, it listens on the same port."""
+    """`sluice run` with the inline pool. Started again, it listens on the same port.
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    Args:
+        folder: that of the settings.
+        port: where it listens; None is a free one.
+        num_descriptors: so many files and connections may it have open at most; None is what this process may.
+    """
+
+    def __init__(self, folder: Path, port: int | None = None, num_descriptors: int | None = None) -> None:
         environment = os.environ | {f"SLUICE_API__TOKENS__{word.upper()}": token for word, token in TOKENS.items()}
         command = [_SLUICE, "run", "--pool", "inline", *(() if port is None else ("--port", str(port)))]
+        if num_descriptors is not None:
+            command = ["sh", "-c", f'ulimit -n {num_descriptors} && exec "$@"', "sluice", *command]
         self.process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

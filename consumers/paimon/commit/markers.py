@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from consumers.errors import StopError
 from consumers.paimon.commit.newest import NewestMarkers
-from consumers.paimon.snapshots import read_snapshot
+from consumers.paimon.snapshots import read_snapshot, snapshot_time
 from schemas.positions import Position
 from schemas.shards import EVERYTHING, Shard, Share, bases_from_json, bases_to_json
 from schemas.source_mark import SourceMark
@@ -43,6 +44,7 @@ class Marker:
         replays: rows that a person wants to see processed once more: the ledger's position holds them still, the
             curated table's does not.
         mark: what the source was when it was last read; None where an earlier version wrote the marker.
+        committed_at: when the snapshot was made.
     """
 
     consumer: str
@@ -56,6 +58,7 @@ class Marker:
     is_division: bool = False
     replays: Position = field(default_factory=Position)
     mark: SourceMark | None = None
+    committed_at: datetime | None = field(default=None, compare=False)
 
     @property
     def shard(self) -> Shard:
@@ -114,6 +117,7 @@ class Marker:
                 shard.startswith(_ALL),
                 Position.from_json(properties[PROPERTY_REPLAYS]) if PROPERTY_REPLAYS in properties else Position(),
                 SourceMark.from_json(properties[PROPERTY_SOURCE_MARK]) if PROPERTY_SOURCE_MARK in properties else None,
+                snapshot_time(snapshot),
             )
         except (KeyError, ValueError) as error:
             raise StopError(f"snapshot {snapshot.id}: the marker of consumer {consumer} is damaged: {error}") from error
@@ -266,6 +270,26 @@ class Division:
             for index, marker in sorted(self.markers.items())
             if source in (None, marker.source)
         )
+
+
+def newer_division(manager: Any, consumer: str, latest: Any, known: Division, seen_id: int) -> Division | None:
+    """Return ``known``, which was read at snapshot ``seen_id``, as of ``latest``; None where it has to be read anew.
+
+    Reads what was committed since, and of that mostly the newest marker of each shard alone.
+    """
+    markers: dict[int, Marker] = {}
+    newest: Marker | None = None
+    for snapshot in _back(manager, consumer, latest, seen_id, MAX_SNAPSHOTS_WALKED):
+        if snapshot is None:
+            return None
+        marker = Marker.of_snapshot(snapshot, consumer)
+        if marker is None:
+            continue
+        if marker.is_division or marker.shard.count != known.count or marker.source != known.newest.source:
+            return None
+        newest = newest or marker
+        markers.setdefault(marker.shard.index, marker)
+    return replace(known, markers={**known.markers, **markers}, newest=newest or known.newest)
 
 
 def read_division(

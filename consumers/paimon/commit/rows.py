@@ -58,9 +58,9 @@ def ledger_rows(
         watermark: of the position that it leads to, where the source's offsets have gaps.
         same_as: by row id, the row that had the same bytes before.
     """
-    first_rows = same_as or {}
+    first_rows, shared = same_as or {}, lineage.columns()
     rows = [
-        _ledger_row(video, run, lineage)
+        _ledger_row(video, run, shared)
         | {"source_watermark": watermark, "source_same_as_row_id": first_rows.get(video.video.row_id)}
         for video, run in videos
     ]
@@ -69,7 +69,8 @@ def ledger_rows(
 
 def curated_rows(videos: Sequence[ProcessedVideo], lineage: Lineage) -> pa.Table:
     """Return one curated row per kept clip."""
-    rows = [_curated_row(video, clip, lineage) for video in videos for clip in video.outcome.clips if clip.kept]
+    shared = lineage.columns()
+    rows = [_curated_row(video, clip, shared) for video in videos for clip in video.outcome.clips if clip.kept]
     return pa.Table.from_pylist(rows, schema=CURATED.schema)
 
 
@@ -91,12 +92,12 @@ def _source(video: RawVideo) -> dict[str, Any]:
     }
 
 
-def _ledger_row(video: ProcessedVideo, run: int, lineage: Lineage) -> dict[str, Any]:
+def _ledger_row(video: ProcessedVideo, run: int, shared: Mapping[str, Any]) -> dict[str, Any]:
     outcome, media, failure = video.outcome, video.outcome.media, video.outcome.failure
     num_kept = sum(clip.kept for clip in outcome.clips)
     row = {
         **_source(video.video),
-        **lineage.columns(),
+        **shared,
         "source_committed_at": video.video.committed_at,
         "row_kind": video.video.row_kind.value,
         "source_key": video.video.key,
@@ -174,13 +175,13 @@ def _ledger_clip(clip: ClipOutcome) -> dict[str, Any]:
     }
 
 
-def _curated_row(video: ProcessedVideo, clip: ClipOutcome, lineage: Lineage) -> dict[str, Any]:
+def _curated_row(video: ProcessedVideo, clip: ClipOutcome, shared: Mapping[str, Any]) -> dict[str, Any]:
     if clip.media is None or video.video.blob is None:
         raise ValueError(f"clip {clip.clip_id} of row {video.video.row_id} is kept, but has no media or no source")
     span, cut, media = clip.span, clip.media, video.outcome.media
     row = {
         **_source(video.video),
-        **lineage.columns(),
+        **shared,
         "clip_id": clip.clip_id,
         "ingest_date": video.video.committed_at.astimezone(UTC).date().isoformat(),
         "clip_index": clip.index,

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog, store_errors
-from consumers.paimon.commit.markers import MAX_SNAPSHOTS_WALKED, Marker, newest_marker
+from consumers.paimon.commit.markers import (
+    MAX_SNAPSHOTS_WALKED,
+    Division,
+    Marker,
+    newer_division,
+    newest_marker,
+    read_division,
+)
 from consumers.paimon.commit.recovery import standing_of
 from consumers.paimon.snapshots import earliest_snapshot_id, identity_of, read_snapshot, snapshot_time
 from consumers.paimon.source.changelog_source import ChangelogSource
@@ -63,6 +72,8 @@ class PaimonProgress:
         self._seen_id = 0
         self._seen: tuple[object, ...] = ()
         self._last: CommitMark | None = None
+        self._division: Division | None = None
+        self._divided: tuple[int, tuple[object, ...]] = (0, ())
         # Where the last searches ended, as (offset, snapshot id): the next ones begin there.
         self._found: deque[tuple[int, int]] = deque(maxlen=4)
 
@@ -93,18 +104,36 @@ class PaimonProgress:
             )
             if walk.marker is not None:
                 self._source.resume(walk.marker.source, walk.marker.mark)
-                snapshot = read_snapshot(self._curated, walk.marker.snapshot_id)
-                if snapshot is not None:
-                    self._last = self._mark(walk.marker, snapshot)
+                self._last = _mark(walk.marker, self._shard)
             self._seen_id, self._seen = int(latest.id), identity_of(latest)
         return self._last
 
+    def commits(self) -> tuple[CommitMark, ...]:
+        """Return the newest commit of each of the consumer's shards: one read, and one for each that is new."""
+        if self._shard.is_whole:
+            last = self._last_commit()
+            return () if last is None else (last,)
+        with store_errors(f"table {self._curated_name}"):
+            latest = self._curated.get_latest_snapshot()
+            division = None
+            if latest is not None and self._division is not None and self._is_after(self._divided, latest):
+                division = newer_division(self._curated, self._consumer, latest, self._division, self._divided[0])
+            if division is None:
+                division, _ = read_division(self._curated, self._consumer, latest, MAX_SNAPSHOTS_WALKED)
+            self._division = division
+            self._divided = (0, ()) if latest is None else (int(latest.id), identity_of(latest))
+        return () if division is None else _commits_of(division)
+
     def _is_after_seen(self, latest: Any) -> bool:
         """Return whether the table was not set back since the last look; numbers are given again after that."""
-        if self._seen_id == 0:
+        return self._is_after((self._seen_id, self._seen), latest)
+
+    def _is_after(self, look: tuple[int, tuple[object, ...]], latest: Any) -> bool:
+        seen_id, seen = look
+        if seen_id == 0:
             return True
-        then = latest if latest.id <= self._seen_id else read_snapshot(self._curated, self._seen_id)
-        return then is None or (latest.id >= self._seen_id and identity_of(then) == self._seen)
+        then = latest if latest.id <= seen_id else read_snapshot(self._curated, seen_id)
+        return then is None or (latest.id >= seen_id and identity_of(then) == seen)
 
     def recent_commits(self, limit: int) -> list[CommitMark]:
         """Return the consumer's newest retained commits, newest first; looks at 1000 snapshots at most."""
@@ -118,22 +147,11 @@ class PaimonProgress:
                     break
                 marker = Marker.of_snapshot(snapshot, self._consumer)
                 if marker is not None and self._is_own(marker):
-                    found.append(self._mark(marker, snapshot))
+                    found.append(_mark(marker, self._shard))
         return found
 
     def _is_own(self, marker: Marker) -> bool:
         return marker.shard.count == self._shard.count and (marker.is_division or marker.shard == self._shard)
-
-    def _mark(self, marker: Marker, snapshot: Any) -> CommitMark:
-        return CommitMark(
-            position=marker.position,
-            sequence=marker.sequence,
-            epoch=marker.epoch,
-            committed_at=snapshot_time(snapshot),
-            snapshot_id=int(snapshot.id),
-            share=Share(self._shard, marker.share.bases),
-            replays=standing_of(marker, self._shard).replays,
-        )
 
     def origin(self, offset: int) -> RowOrigin | None:
         """Return the commit of the row at ``offset``: the first snapshot whose next row id is above it.
@@ -198,3 +216,23 @@ class PaimonProgress:
         videos = islice((item for item in items if isinstance(item, RawVideo)), _MAX_ROWS_SAMPLED)
         sizes = [video.size_bytes for video in videos if video.size_bytes is not None]
         return sum(sizes) / len(sizes) if sizes else None
+
+
+def _mark(marker: Marker, shard: Shard) -> CommitMark:
+    return CommitMark(
+        position=marker.position,
+        sequence=marker.sequence,
+        epoch=marker.epoch,
+        committed_at=marker.committed_at or datetime.fromtimestamp(0, UTC),
+        snapshot_id=marker.snapshot_id,
+        share=Share(shard, marker.share.bases),
+        replays=standing_of(marker, shard).replays,
+    )
+
+
+def _commits_of(division: Division) -> tuple[CommitMark, ...]:
+    """Return the newest commit of each shard; of one that has none, an empty one at the time of the newest of all."""
+    nothing = replace(division.newest, position=Position(), share=Share(), replays=Position(), sequence=0)
+    # A shard may not have begun yet with a table that was accepted in the place of its own.
+    markers = {index: each for index, each in division.markers.items() if each.source == nothing.source}
+    return tuple(_mark(markers.get(index, nothing), Shard(index, division.count)) for index in range(division.count))

@@ -154,7 +154,10 @@ class ChangelogSource:
                 yield OffsetRange(item.row_id, item.row_id + 1)
 
     def origin(self, offset: int) -> RowOrigin | None:
-        """Return when the row at ``offset`` was committed, or the oldest retained snapshot where that is gone.
+        """Return when the first row from ``offset`` on was committed, or the oldest snapshot where that is gone.
+
+        Snapshots without changes, such as compactions, are passed over: a consumer has read them, and may not have
+        committed that.
 
         Raises:
             StoreUnavailableError: the store did not answer.
@@ -163,7 +166,12 @@ class ChangelogSource:
             latest = self._manager.get_latest_snapshot()
             if latest is None or snapshot_of(offset) > latest.id:
                 return None
-            snapshot = read_snapshot(self._manager, snapshot_of(offset))
+            snapshot_id = snapshot_of(offset)
+            if offset - first_offset(snapshot_id) < WHOLE_TABLE and snapshot_id >= self._earliest():
+                while snapshot_id < latest.id and first_offset(snapshot_id) + self._num_changes(snapshot_id) <= offset:
+                    snapshot_id += 1
+                    offset = first_offset(snapshot_id)
+            snapshot = read_snapshot(self._manager, snapshot_id)
             is_exact = snapshot is not None
             snapshot = snapshot or read_snapshot(self._manager, self._earliest()) or latest
             return RowOrigin(int(snapshot.id), snapshot_time(snapshot), is_exact)

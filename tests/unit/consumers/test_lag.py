@@ -49,25 +49,25 @@ def situation(**changes: object) -> Situation:
 
 def test_consumer_that_committed_everything_has_no_lag_however_long_it_is_idle() -> None:
     head = SourceHead(7, 100, NOW - timedelta(hours=1))
-    assert measure_lag(head, mark(Position(100), ago_s=3600), None, None, NOW) == Lag(0, 0, 0, 0.0)
+    assert measure_lag(head, [mark(Position(100), ago_s=3600)], None, None, NOW) == Lag(0, 0, 0, 0.0)
 
 
 def test_lag_counts_gaps_below_the_watermark_only_once() -> None:
     head = SourceHead(9, 100, NOW)
     done = Position(10, (OffsetRange(20, 90),))
-    lag = measure_lag(head, mark(done), RowOrigin(4, NOW - timedelta(seconds=90), True), 1000.0, NOW)
+    lag = measure_lag(head, [mark(done)], RowOrigin(4, NOW - timedelta(seconds=90), True), 1000.0, NOW)
     assert lag == Lag(records=20, num_bytes=20_000, snapshots=6, seconds=90.0)
 
 
 def test_consumer_that_never_committed_lags_by_the_whole_source() -> None:
     head = SourceHead(3, 50, NOW)
-    lag = measure_lag(head, None, RowOrigin(1, NOW - timedelta(seconds=5), True), None, NOW)
+    lag = measure_lag(head, [], RowOrigin(1, NOW - timedelta(seconds=5), True), None, NOW)
     assert (lag.records, lag.num_bytes, lag.snapshots, lag.seconds) == (50, None, 3, 5.0)
 
 
 def test_row_committed_by_a_fast_clock_is_not_negatively_late() -> None:
     head = SourceHead(1, 1, NOW)
-    assert measure_lag(head, None, RowOrigin(1, NOW + timedelta(seconds=30), True), None, NOW).seconds == 0.0
+    assert measure_lag(head, [], RowOrigin(1, NOW + timedelta(seconds=30), True), None, NOW).seconds == 0.0
 
 
 def retention(num_newer: int, age_s: float | None, *, num_min: int = 1, num_max: int = 1000) -> Retention:
@@ -100,9 +100,9 @@ def test_headroom_is_the_time_until_the_rules_let_the_snapshot_go(
 
 def test_lag_without_a_backlog_or_with_row_ids_has_no_headroom() -> None:
     head, origin = SourceHead(9, 100, NOW), RowOrigin(4, NOW - timedelta(seconds=90), True)
-    assert measure_lag(head, mark(Position(100)), None, None, NOW, retention(1, 90.0)).headroom_s is None
-    assert measure_lag(head, mark(Position(10)), origin, None, NOW).headroom_s is None
-    assert measure_lag(head, mark(Position(10)), origin, None, NOW, retention(1, 90.0)).headroom_s == 3510.0
+    assert measure_lag(head, [mark(Position(100))], None, None, NOW, retention(1, 90.0)).headroom_s is None
+    assert measure_lag(head, [mark(Position(10))], origin, None, NOW).headroom_s is None
+    assert measure_lag(head, [mark(Position(10))], origin, None, NOW, retention(1, 90.0)).headroom_s == 3510.0
 
 
 BACKLOG = Lag(100, None, 5, 1000.0)

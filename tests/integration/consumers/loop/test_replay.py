@@ -91,7 +91,7 @@ def test_replay_beside_videos_in_flight_is_one_further_run_and_no_lag(config: Ca
         last = progress.last_commit()
         assert last is not None
         assert list(last.position.missing(8)) == [OffsetRange(1, 2), OffsetRange(4, 5), OffsetRange(6, 8)]
-        assert measure_lag(progress.head(), last, progress.origin(6), None, AT).records == 2
+        assert measure_lag(progress.head(), [last], progress.origin(6), None, AT).records == 2
         for row_id in (1, 4):
             task = pool.open_tasks[row_id]
             pool.finish(row_id, failed_outcome() if row_id == 4 else outcome_of(task))

@@ -13,6 +13,7 @@ from consumers.ports import CommitMark, Retention, RowOrigin, SourceHead
 from consumers.testing import FakeClock, FakeControlStore
 from schemas.control import AuditEntry, Desired, DesiredState
 from schemas.positions import OffsetRange, Position
+from schemas.shards import Shard, Share
 from service.host.hosting import Host, HostedConsumer
 from service.host.supervisor import Incarnation, Supervisor
 from service.observe.activity import ConsumerActivity
@@ -30,6 +31,7 @@ class Tables:
     def __post_init__(self) -> None:
         self.snapshots: list[tuple[int, datetime]] = []
         self.mark: CommitMark | None = None
+        self.siblings: tuple[CommitMark, ...] = ()
         self.num_failures = 0
 
     def land(self, num_rows: int) -> None:
@@ -51,6 +53,9 @@ class Tables:
 
     def last_commit(self) -> CommitMark | None:
         return self.mark
+
+    def commits(self) -> tuple[CommitMark, ...]:
+        return (*((self.mark,) if self.mark else ()), *self.siblings)
 
     def recent_commits(self, limit: int) -> list[CommitMark]:
         return [self.mark] if self.mark else []
@@ -252,3 +257,35 @@ def test_history_keeps_one_point_every_ten_seconds_for_an_hour(world: World) -> 
     history = world.prober.history()
     assert len(history) == 360
     assert history[-1].seconds == pytest.approx(2 * 3600, abs=10)
+
+
+def sibling(world: World, index: int, position: Position) -> CommitMark:
+    return CommitMark(position, 1, 1, world.clock.now(), 1, Share(Shard(index, 3)))
+
+
+def test_lag_and_rates_of_a_shard_are_those_of_the_whole_consumer() -> None:
+    world = World()
+    world.tables.land(90)
+    world.tables.mark = sibling(world, 0, Position(90))
+    world.tables.siblings = (sibling(world, 1, Position(30)), sibling(world, 2, Position(60)))
+    probe = world.prober.probe_once()
+    assert probe.lag.records == 20 + 10
+    assert [probe.num_waiting(each) for each in probe.commits] == [0, 20, 10]
+    assert probe.watermark == 30
+    world.pass_time(60)
+    world.tables.siblings = (sibling(world, 1, Position(90)), sibling(world, 2, Position(90)))
+    world.pass_time(60)
+    assert world.prober.last is not None
+    assert world.prober.last.lag.records == 0
+    assert world.prober.last.throughput[1].records_per_s == pytest.approx(30 / 120)
+
+
+def test_consumer_is_stalled_when_one_shard_has_work_and_commits_nothing() -> None:
+    world = World()
+    world.tables.land(90)
+    stuck = sibling(world, 1, Position(30))
+    for _ in range(40):
+        world.tables.mark = sibling(world, 0, Position(90))
+        world.tables.siblings = (stuck, sibling(world, 2, Position(90)))
+        world.pass_time(10)
+    assert world.verdict is Verdict.STALLED

@@ -12,7 +12,7 @@ from consumers.loop.reports import Phase, ProcessorStatus
 from consumers.metrics.names import METRICS
 from consumers.pool_report import PoolReport, StageReplicas
 from consumers.ports import BreakerState, CommitBatch, CommitReceipt
-from consumers.testing import FakeClock, kept_outcome, make_video
+from consumers.testing import FakeClock, failed_outcome, kept_outcome, make_video
 from schemas.positions import Position
 from schemas.records import (
     Failure,
@@ -70,7 +70,7 @@ def test_new_consumer_has_every_counter_at_zero_and_no_lag_yet(
 def test_exposition_holds_only_listed_series_with_their_types_and_helps(
     telemetry: Telemetry, consumer: ConsumerTelemetry
 ) -> None:
-    consumer.lag_probed(num_records=1, age_s=2, position_offset=3, head_offset=4)
+    consumer.lag_probed(num_records=1, age_s=2, position_offset=3, head_offset=4, shard="0/1")
     consumer.build("1.0", "default", "00ff")
     families = {family.name: family for family in telemetry.registry.collect() if family.name.startswith("sluice_")}
     listed = {metric.name.removesuffix("_total"): metric for metric in METRICS}
@@ -203,6 +203,26 @@ def test_lag_that_becomes_unknown_loses_its_series(telemetry: Telemetry, consume
     assert value(telemetry, "sluice_lag_bytes") is None
     assert value(telemetry, "sluice_retention_headroom_seconds") is None
     assert value(telemetry, "sluice_lag_seconds") == 12.5
+
+
+def test_video_that_does_not_come_to_a_stage_is_no_observation_of_its_duration(
+    telemetry: Telemetry, consumer: ConsumerTelemetry
+) -> None:
+    timings = (StageTiming(Stage.DECODE, 0.5, 0.4, 1, 0), StageTiming(Stage.CAPTION, 0.0, 0.0, 0, 0))
+    consumer.finished(processed(replace(failed_outcome(), timings=timings)))
+    count = "sluice_stage_duration_seconds_count"
+    assert value(telemetry, count, stage="decode") == 1
+    assert value(telemetry, count, stage="caption") == 0
+
+
+def test_each_process_tells_the_lag_of_the_consumer_and_that_of_its_own_shard(
+    telemetry: Telemetry, consumer: ConsumerTelemetry
+) -> None:
+    consumer.lag_probed(num_records=9, age_s=1, position_offset=0, head_offset=9)
+    assert value(telemetry, "sluice_shard_lag_records", shard="1/3") is None
+    consumer.lag_probed(num_records=9, age_s=1, position_offset=0, head_offset=9, shard="1/3", num_records_of_shard=4)
+    assert value(telemetry, "sluice_lag_records") == 9
+    assert value(telemetry, "sluice_shard_lag_records", shard="1/3") == 4
 
 
 def test_failed_probe_keeps_the_old_lag_with_its_old_time(

@@ -9,7 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from consumers.lag import num_waiting, oldest_waiting
 from consumers.paimon.catalog import CatalogConfig, load_table, open_catalog
+from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
 from consumers.paimon.commit.table_committer import TableCommitter
 from consumers.paimon.reading.progress import PaimonProgress
@@ -17,6 +19,7 @@ from consumers.paimon.tables import TableNames, create_tables
 from consumers.ports import CommitBatch
 from schemas.positions import OffsetRange, Position
 from schemas.profile import Profile
+from schemas.shards import Shard
 
 NAMES = TableNames()
 
@@ -122,6 +125,54 @@ def test_commits_are_those_of_this_consumer_alone(config: CatalogConfig, progres
     assert last is not None
     assert (last.position, last.epoch) == (Position(5, (OffsetRange(8, 9),)), 2)
     assert [mark.epoch for mark in progress.recent_commits(10)] == [2, 2, 1, 1]
+
+
+def test_lag_of_shards_is_the_consumers_whichever_of_them_is_asked(config: CatalogConfig, raw: RawTable) -> None:
+    raw.append(30)
+    shards = [Shard(index, 3) for index in range(3)]
+    readers = [PaimonProgress(config, NAMES, "c1", shard=shard) for shard in shards]
+    assert [reader.commits() for reader in readers] == [()] * 3
+    sinks = [PaimonSink(config, NAMES, "c1", Profile(), shard=shard) for shard in shards]
+    # The third shard has never been started.
+    for sink in sinks[:2]:
+        sink.open()
+    for position in ((Position(30), Position(9)), (Position(30), Position(21))):
+        for sink, each in zip(sinks[:2], position, strict=True):
+            sink.commit(CommitBatch((), each))
+        for reader in readers:
+            commits = reader.commits()
+            assert [str(mark.share.shard) for mark in commits] == ["0/3", "1/3", "2/3"]
+            assert commits == PaimonProgress(config, NAMES, "c1", shard=Shard(2, 3)).commits()
+            head = reader.head()
+            of_each = [num_waiting(head, [mark]) for mark in commits]
+            assert of_each == [0, 7 if position[1] == Position(9) else 3, 10]
+            assert num_waiting(head, commits) == sum(of_each)
+            assert oldest_waiting(head, commits) == 2
+    sinks[2].open()
+    sinks[2].commit(CommitBatch((), Position(30)))
+    assert {
+        (num_waiting(reader.head(), reader.commits()), oldest_waiting(reader.head(), reader.commits()))
+        for reader in readers
+    } == {(3, 22)}
+    Rescaler(config, NAMES, "c1").rescale(2)
+    assert {len(reader.commits()) for reader in readers} == {2}
+    assert {num_waiting(reader.head(), reader.commits()) for reader in readers} == {3}
+
+
+def test_probe_of_shards_reads_as_many_snapshots_as_are_new(config: CatalogConfig, raw: RawTable) -> None:
+    raw.append(30)
+    sinks = [PaimonSink(config, NAMES, "c1", Profile(), shard=Shard(index, 3)) for index in range(3)]
+    for sink in sinks:
+        sink.open()
+        sink.commit(CommitBatch((), Position(10)))
+    reader = PaimonProgress(config, NAMES, "c1", shard=Shard(0, 3))
+    assert len(reader.commits()) == 3
+    manager = reader._curated
+    seen_id = manager.get_latest_snapshot().id
+    sinks[1].commit(CommitBatch((), Position(20)))
+    for snapshot_id in range(1, seen_id + 1):
+        Path(manager.get_snapshot_path(snapshot_id)).unlink()
+    assert [mark.position.watermark for mark in reader.commits()] == [10, 20, 10]
 
 
 def test_consumer_that_has_gone_is_still_measured(config: CatalogConfig, progress: PaimonProgress) -> None:
