@@ -104,7 +104,7 @@ class Repositioner:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        # Where they stand goes first: what is in the ledger by the time it is read is then known, or told by its number.
+        # Where they stand goes first: what comes into the ledger until it is read is then told by its number.
         curated, sequence, epoch = self._standing()
         index = self._index()
         begun = as_ranges(np.unique(index.row_ids[index.clip_owners]))
