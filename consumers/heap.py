@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 NUM_ARENAS = 2
+ARENAS_VARIABLE = "MALLOC_ARENA_MAX"
 LARGE_BYTES = 1024**2
 _ARROW = "ARROW_DEFAULT_MEMORY_POOL"
 _M_ARENA_MAX, _M_MMAP_THRESHOLD = -8, -3
@@ -39,7 +40,7 @@ def keep_small(*, large_apart: bool = False) -> None:
         os.environ[_ARROW] = "system"
         if (arrow := sys.modules.get("pyarrow")) is not None:
             arrow.set_memory_pool(arrow.system_memory_pool())
-    if "MALLOC_ARENA_MAX" not in os.environ:
+    if ARENAS_VARIABLE not in os.environ:
         _call("mallopt", _M_ARENA_MAX, NUM_ARENAS)
     if large_apart and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         _call("mallopt", _M_MMAP_THRESHOLD, LARGE_BYTES)

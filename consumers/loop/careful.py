@@ -114,7 +114,6 @@ class CarefulStart:
         """Note that a video is about to be tried; return what it has been through.
 
         Raises:
-            FencedError: another run has begun since.
             StoreUnavailableError: the store did not answer; the video must not be tried.
         """
         tally = Tally(num_deaths=self._note.deaths.get(row_id, 0))
@@ -129,7 +128,6 @@ class CarefulStart:
         """Note that a video has its outcome.
 
         Raises:
-            FencedError: another run has begun since.
             StoreUnavailableError: the store did not answer.
         """
         if self._note.alone == row_id:
@@ -147,7 +145,6 @@ class CarefulStart:
             is_idle: there is nothing else to do, so that those that were there are all.
 
         Raises:
-            FencedError: another run has begun since.
             StoreUnavailableError: the store did not answer.
         """
         if not self._note.num_unclean:
@@ -163,14 +160,18 @@ class CarefulStart:
             return
         try:
             self._write(replace(self._note, is_running=False, alone=None))
-        except (FencedError, StoreUnavailableError) as error:
+        except StoreUnavailableError as error:
             _log.warning("the end of this run could not be noted, the next one takes it for a crash: %s", error)
 
     def _write(self, note: RunNote) -> None:
         if self._notes is None:
+            self._note = note
             return
         last = self._notes.read()
         if last is not None and last.run_id != note.run_id:
-            raise FencedError("another run of this consumer has begun; this one stops so that nothing is written twice")
-        self._notes.write(note)
+            # Which of the two goes on is for the tables to say: the other one stops at its next commit.
+            _log.warning("another run of this consumer has begun: this one notes nothing any more")
+            self._notes = None
+        else:
+            self._notes.write(note)
         self._note = note

@@ -3,8 +3,7 @@
 libav takes memory for what an index declares: 35 bytes for each sample, whether or not there are bytes for it, so that
 an MP4 of 700 bytes takes 3 GB. Only the places that declare something are looked at: boxes of an MP4
 (:mod:`~consumers.media.mp4_bounds`), elements of a Matroska, chunks of an AVI, index segments of an MXF
-(:mod:`~consumers.media.index_bounds`). Transport streams, FLV, ASF, Ogg and raw streams hold no index for which libav
-takes memory beyond the bytes that it has read.
+and the list of keyframes of an FLV (:mod:`~consumers.media.index_bounds`). Other containers are not looked into.
 """
 
 from __future__ import annotations

@@ -52,7 +52,9 @@ _HEADER_STATES_DURATION = {"mov", "matroska", "avi", "flv", "asf"}
 """Containers whose header declares the duration; others have it guessed from the bit rate or the last bytes."""
 
 _MAX_DEMUX_ERRORS_IN_A_ROW = 64
-_NEEDS_SEQUENCE_HEADER = frozenset({"h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "cavs", "vc1"})
+_NEEDS_SEQUENCE_HEADER = frozenset(
+    {"h264", "hevc", "vvc", "av1", "mpeg1video", "mpeg2video", "mpeg4", "cavs", "vc1", "wmv3", "theora"}
+)
 _FALLBACK_RATE = 25.0
 _ATTACHED_PICTURE = "attached_pic"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import BinaryIO, Final
 
 from av.packet import Packet
@@ -23,10 +24,12 @@ _ASF_MARKS: Final = (
 # The objects of ASF's content encryption and of its extended form, as they are stored.
 
 _EBML: Final = bytes.fromhex("1a45dfa3")
-_MATROSKA_CLUSTER: Final = bytes.fromhex("1f43b675")
-_MATROSKA_ENCRYPTION: Final = bytes.fromhex("5035")
+_MATROSKA_ENCRYPTION: Final = re.compile(
+    rb"\x6d\x80(?:[\x80-\xff]|[\x40-\x7f].|\x01.{7})\x62\x40.{0,64}?\x50\x35", re.DOTALL
+)
 _MATROSKA_KEY: Final = "enc_key_id"
-# The element of a track that says how it is encrypted (RFC 9559, 5.1.4.1.31.7), and where libav tells its key.
+# The elements of a track that say how it is encrypted, one in the other (RFC 9559, 5.1.4.1.31), and where libav tells
+# its key.
 
 _TS_PACKET_BYTES: Final = 188
 _TS_SYNC: Final = 0x47
@@ -59,7 +62,7 @@ def looks_encrypted(stream: BinaryIO) -> bool:
         index = head + stream.read(_TAIL_BYTES)
         return _MP4_SCHEME in index and any(mark in index for mark in _MP4_TRACKS)
     if head[:4] == _EBML:
-        return _MATROSKA_ENCRYPTION in head.partition(_MATROSKA_CLUSTER)[0]
+        return _MATROSKA_ENCRYPTION.search(head) is not None
     return _is_scrambled(head)
 
 

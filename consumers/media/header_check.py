@@ -7,8 +7,9 @@ from typing import BinaryIO, Final
 from consumers.media.bounds import Bytes, size_of
 from consumers.media.index_bounds import (
     EBML_MARK,
+    FLV_MARK,
     MXF_HEADER_MARK,
-    MXF_INDEX_MARK,
+    FlvBounds,
     MxfBounds,
     check_avi,
     check_matroska,
@@ -34,7 +35,7 @@ class HeaderCheck:
     def __init__(self, stream: BinaryIO) -> None:
         self._content = Bytes(stream, size_of(stream))
         self._mp4: Mp4Bounds | None = None
-        self._mxf: MxfBounds | None = None
+        self._marked: MxfBounds | FlvBounds | None = None
         self._is_begun = False
         self._end = 0
         self._tail = b""
@@ -54,11 +55,11 @@ class HeaderCheck:
             if self._mp4 is not None:
                 is_next = self._mp4.next_box is not None and self._mp4.next_box >= start
                 self._mp4.follow(start + len(piece), _HOPS_IN_PIECE if is_next else _HOPS_ELSEWHERE)
-            if self._mxf is not None:
+            if self._marked is not None:
                 # The mark of an index may lie across two pieces.
                 before = self._tail if start == self._end else b""
-                self._mxf.look(start - len(before), before + piece)
-                self._end, self._tail = start + len(piece), piece[-len(MXF_INDEX_MARK) + 1 :]
+                self._marked.look(start - len(before), before + piece)
+                self._end, self._tail = start + len(piece), piece[-self._marked.longest_mark + 1 :]
         finally:
             self._content.hold(0, b"")
 
@@ -69,7 +70,9 @@ class HeaderCheck:
         elif head.startswith(b"RIFF"):
             check_avi(self._content)
         elif MXF_HEADER_MARK in head:
-            self._mxf = MxfBounds(self._content)
+            self._marked = MxfBounds(self._content)
+        elif head.startswith(FLV_MARK):
+            self._marked = FlvBounds(self._content)
         else:
             # Whatever it begins with: libav finds the boxes of an MP4 behind others, too.
             self._mp4 = Mp4Bounds(self._content)

@@ -1,11 +1,11 @@
-"""What the indexes of Matroska, AVI and MXF declare, held against bounds."""
+"""What the indexes of Matroska, AVI, MXF and FLV declare, held against bounds."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from consumers.errors import IndexTooLargeError
-from consumers.media.bounds import MAX_INDEX_BYTES, MAX_INDEX_ENTRIES, Bytes, EntryCount
+from consumers.media.bounds import MAX_INDEX_BYTES, MAX_INDEX_ENTRIES, Bytes, EntryCount, check_count
 
 EBML_MARK: Final = bytes.fromhex("1a45dfa3")
 _SEGMENT, _SEEK_HEAD, _CLUSTER = 0x18538067, 0x114D9B74, 0x1F43B675
@@ -28,6 +28,10 @@ _MAX_CHUNKS = 1000
 
 MXF_HEADER_MARK: Final = bytes.fromhex("060e2b34020501010d0102010102")
 MXF_INDEX_MARK: Final = bytes.fromhex("060e2b34025301010d010201011001")
+FLV_MARK: Final = b"FLV"
+# Name and type of the two arrays of numbers that libav makes an index of.
+_FLV_LISTS: Final = (b"\0\x05times\x0a", b"\0\x0dfilepositions\x0a")
+_FLV_NUMBER_BYTES = 9
 _MAX_SET_BYTES = 1 << 20
 _MXF_ENTRIES, _MXF_START, _MXF_DURATION, _MXF_SID = 0x3F0A, 0x3F0C, 0x3F0D, 0x3F06
 
@@ -129,12 +133,43 @@ def check_avi(content: Bytes) -> None:
         offset += 8 + size + size % 2
 
 
+class FlvBounds:
+    """Holds the lists of keyframes in an FLV's metadata against the bytes that there are, wherever they stand.
+
+    Args:
+        content: the object.
+    """
+
+    longest_mark = max(map(len, _FLV_LISTS))
+
+    def __init__(self, content: Bytes) -> None:
+        self._content = content
+
+    def look(self, start: int, piece: bytes) -> None:
+        """Look at the lists that begin in ``piece``, which lies at ``start``.
+
+        Raises:
+            IndexTooLargeError: one declares more than there can be.
+        """
+        for mark in _FLV_LISTS:
+            at = piece.find(mark)
+            while at >= 0:
+                place = start + at + len(mark)
+                count = int.from_bytes(self._content.at(place, 4), "big")
+                left = max(0, self._content.size - place - 4)
+                check_count("the list of keyframes of this FLV", count, left // _FLV_NUMBER_BYTES, "the rest of it")
+                EntryCount().add(count, "the list of keyframes of this FLV")
+                at = piece.find(mark, at + 1)
+
+
 class MxfBounds:
     """Counts what the index segments of an MXF declare, wherever the demuxer meets them.
 
     Args:
         content: the object.
     """
+
+    longest_mark = len(MXF_INDEX_MARK)
 
     def __init__(self, content: Bytes) -> None:
         self._content = content

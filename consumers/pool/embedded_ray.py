@@ -30,6 +30,7 @@ from typing import IO, Any
 
 import psutil
 
+from consumers import heap
 from consumers.errors import ConfigurationError, PoolLostError
 
 SINGLE_THREADED = {
@@ -38,7 +39,13 @@ SINGLE_THREADED = {
     "MKL_NUM_THREADS": "1",
     "OPENCV_FOR_THREADS_NUM": "1",
 }
-"""Environment of a worker: one video to a process, so threads of libraries would only fight over the cores."""
+"""One video to a process, so threads of libraries would only fight over the cores."""
+
+FEW_ARENAS = {heap.ARENAS_VARIABLE: os.environ.get(heap.ARENAS_VARIABLE, str(heap.NUM_ARENAS))}
+"""Ray has thirty threads in a worker before anything of ours runs there, so that the process has to begin with it."""
+
+WORKER_ENVIRONMENT = {**SINGLE_THREADED, **FEW_ARENAS}
+"""Environment of a worker."""
 
 _DIRECTORY_PREFIX = "sluice-ray-"
 # Ray puts sockets some 70 characters below its directory, and the system allows 107 for the whole path.
@@ -155,7 +162,7 @@ def release() -> None:
 
 
 def _init(directory: Path, num_workers: int, object_store_bytes: int, with_gpus: bool) -> None:
-    with _environment(SINGLE_THREADED), preserved_sigterm():
+    with _environment(WORKER_ENVIRONMENT), preserved_sigterm():
         # Not at the top: Ray reads its environment when it is imported.
         import ray  # noqa: PLC0415
 

@@ -200,7 +200,8 @@ def _deployment(pools: ModelPools, name: str, is_embedded: bool, cluster_gpus: f
     }
     if not is_embedded:
         threads = str(max(1, int(config.num_cpus)))
-        options["runtime_env"] = {"env_vars": dict.fromkeys(embedded_ray.SINGLE_THREADED, threads)}
+        threaded = dict.fromkeys(embedded_ray.SINGLE_THREADED, threads)
+        options["runtime_env"] = {"env_vars": {**threaded, **embedded_ray.FEW_ARENAS}}
     scaling: dict[str, Any] = {"num_replicas": config.num_replicas}
     if config.max_replicas is not None and config.max_replicas > config.num_replicas:
         scaling = {

@@ -176,7 +176,7 @@ class RayServePool:
         # Embedded, every replica has its place: nothing is gained by counting cores, and consumers may share one Ray.
         actor_options: dict[str, Any] = {"num_cpus": 0}
         if config.address is not None:
-            environment = {"env_vars": embedded_ray.SINGLE_THREADED}
+            environment = {"env_vars": embedded_ray.WORKER_ENVIRONMENT}
             actor_options = {"num_cpus": config.num_cpus_per_replica, "runtime_env": environment}
         deployment = serve.deployment(
             name=VideoCurator.__name__,

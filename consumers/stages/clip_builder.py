@@ -64,13 +64,17 @@ class ClipBuilder:
         self._num_sharing_time = 0
         self._last_s = -1.0
         self._num_pieces = 1
+        self._last_pts = first.pts
         self._last_end_pts, self._last_end_s, self._last_index = first.end_pts, first.end_s, first.index
 
     def add(self, frame: DecodedFrame, view: FrameView) -> None:
         """Take the next frame; ``view`` holds it for later."""
         self._num_sharing_time += frame.time_s <= self._last_s
         self._last_s = frame.time_s
-        self._last_end_pts, self._last_end_s, self._last_index = frame.end_pts, frame.end_s, frame.index
+        # A time that steps back a little is disorder, and the clip no shorter for it.
+        if frame.pts >= self._last_pts:
+            self._last_pts, self._last_end_pts = frame.pts, frame.end_pts
+        self._last_end_s, self._last_index = frame.end_s, frame.index
         if not frame.is_usable:
             return
         self._last_usable, self._last_frame = view, frame

@@ -122,6 +122,10 @@ class TestRayServePool(IsolatingPoolSuite, HeldByAFile, ReportSuite):
         outcome = pool.submit(task(0, "tell_environment", "OMP_NUM_THREADS")).result(PATIENCE_S)
         assert outcome.clips[0].clip_id == "1-0"
 
+    def test_workers_begin_with_two_heaps(self, pool):
+        outcome = pool.submit(task(0, "tell_environment", "MALLOC_ARENA_MAX")).result(PATIENCE_S)
+        assert outcome.clips[0].clip_id == "2-0"
+
     def test_ray_leaves_the_signal_handler_and_the_home_directory_alone(self, pool):
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
         assert os.environ["RAY_AUTH_MODE"] == "token"

@@ -103,6 +103,16 @@ def mxf(*sets):
     return bytes.fromhex("060e2b34020501010d01020101020400") + b"\x83\0\0\x58" + bytes(88) + b"".join(sets)
 
 
+def flv(num_keyframes):
+    number = b"\0" + bytes(8)
+    body = b"\x02\0\x0aonMetaData\x08" + u32(1) + b"\0\x09keyframes\x03"
+    for name in (b"\0\x05times", b"\0\x0dfilepositions"):
+        body += name + b"\x0a" + u32(num_keyframes) + number * 10
+    body += b"\0\0\x09" * 2
+    script = b"\x12" + len(body).to_bytes(3, "big") + bytes(7) + body
+    return b"FLV\1\5" + u32(9, 0) + script + u32(len(script))
+
+
 def avi(num_index_bytes):
     movi = b"LIST" + (4).to_bytes(4, "little") + b"movi"
     index = b"idx1" + num_index_bytes.to_bytes(4, "little") + bytes(num_index_bytes)
@@ -154,6 +164,7 @@ def bombs():
         ("cues behind the media", _cues_behind(), "'Cues'"),
         ("tags of a Matroska", matroska(ebml("1254c367", bytes(17 << 20))), "'Tags'"),
         ("the index of an AVI", avi(161 << 20), "'idx1'"),
+        ("keyframes of an FLV", flv(2**28 - 1), "268,435,455 entries"),
         ("the index of an MXF", mxf(mxf_index(NUM_SAMPLES)), "MXF"),
         ("many indexes of an MXF", mxf(*[mxf_index(900_000, sid=sid) for sid in range(12)]), "MXF"),
     ]
@@ -171,6 +182,7 @@ def harmless():
         ("one index in each partition", mxf(*[mxf_index(2_000_000)] * 10)),
         ("a small compressed index", HEAD + compressed(movie(track(sample_table(100))))),
         ("a broken compressed index", HEAD + box(b"moov", box(b"cmov", box(b"cmvd", u32(100), b"no zlib")))),
+        ("few keyframes of an FLV", flv(10)),
         ("cut off in a header", HEAD[:30]),
         ("nothing", b""),
     ]

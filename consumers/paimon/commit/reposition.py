@@ -98,12 +98,17 @@ class Repositioner:
     def to_offset(self, offset: int) -> Move:
         """Plan that everything below ``offset`` is done and everything from there on is not.
 
+        A row whose clips are in the ledger and not in the curated table yet, for a crash has cut its commit in two, is
+        finished and not left out.
+
         Raises:
             StoreUnavailableError: the store did not answer.
         """
-        index = self._index()
+        # Where they stand goes first: what comes into the ledger until it is read is then told by its number.
         curated, sequence, epoch = self._standing()
-        skipped = list(curated.position.missing(offset))
+        index = self._index()
+        begun = as_ranges(np.unique(index.row_ids[index.clip_owners]))
+        skipped = Position.from_ranges(curated.position.missing(offset)).without(begun).ranges()
         move = self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
         return replace(move, done_below=offset)
 
@@ -113,9 +118,10 @@ class Repositioner:
         Raises:
             StoreUnavailableError: the store did not answer.
         """
+        standing = self._standing()
         index = self._index()
         wanted = index.row_ids[np.isin(index.row_ids, np.asarray(row_ids, dtype=np.int64))]
-        return self._plan(*self._standing(), [], index, wanted)
+        return self._plan(*standing, [], index, wanted)
 
     def current(self) -> tuple[Position, int, int]:
         """Return position, sequence and epoch of the last commit.

@@ -111,8 +111,9 @@ class Rescaler:
                     f"consumer {self._consumer} has never run; start its shards with `sluice run --shard 0/{count}` "
                     "and so on"
                 )
-            if known == {count}:
-                watermark = 0 if curated is None else min(m.position.watermark for m in curated.markers.values())
+            if before is not None and curated is not None and known == {count}:
+                # A table without a marker may get one of the old division yet, by a copy that is starting.
+                watermark = min(marker.position.watermark for marker in curated.markers.values())
                 return RescaleReport(count, count, watermark, has_changed=False)
             self._divide(self._ledger, first)
             old_count, watermark = self._divide(self._curated, first)

@@ -164,3 +164,17 @@ def test_a_clock_that_goes_back_by_less_than_a_second_where_recordings_meet(
     outcome = clean(path)
     assert have_sound(outcome)
     assert [clip.span.duration_s for clip in outcome.clips] == pytest.approx([2, 2], abs=0.05)
+
+
+def test_a_last_frame_whose_time_steps_back_does_not_shorten_the_clip(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mkv", [Shot(1, seed=1)], **SMALL, fps=25)
+    with av.open(str(path)) as container:
+        last = [bytes(packet) for packet in container.demux(container.streams.video[0]) if packet.size][-1]
+    content = bytearray(path.read_bytes())
+    # Before a block's data stand two bytes of its time, in milliseconds after its cluster's, and one of flags.
+    place = content.rfind(last) - 3
+    (time_ms,) = struct.unpack_from(">h", content, place)
+    struct.pack_into(">h", content, place, time_ms - 120)
+    path.write_bytes(content)
+    outcome = clean(path)
+    assert outcome.clips[0].span.duration_s == pytest.approx(0.96, abs=0.01)

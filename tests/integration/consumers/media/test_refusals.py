@@ -18,7 +18,7 @@ from consumers.errors import (
 from consumers.media.samples import Shot, write_video
 from consumers.media.unreadable import explain_unreadable
 from tests.support.ebml import encrypted
-from tests.support.odd_media import SMALL
+from tests.support.odd_media import SMALL, shifted
 from tests.support.passes import run_pass
 
 KEY = {
@@ -72,6 +72,13 @@ def test_a_piece_without_its_header_is_not_called_too_large(tmp_path: Path, code
     content = whole.read_bytes()
     with pytest.raises(NoFramesError, match="is a piece out of the middle of a recording") as raised:
         run_pass(content[len(content) // 2 // 188 * 188 :])
+    assert "limit" not in str(raised.value)
+
+
+def test_mpeg4_that_lost_its_header_on_the_way_into_a_stream_is_not_called_too_large(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "v.mp4", [Shot(1, seed=1)], **SMALL, codec="mpeg4")
+    with pytest.raises(NoFramesError, match="the header without which no mpeg4 picture") as raised:
+        run_pass(shifted(whole, tmp_path / "v.ts", 0))
     assert "limit" not in str(raised.value)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consumers.errors import FencedError, StoreUnavailableError
+from consumers.errors import StoreUnavailableError
 from consumers.loop.careful import CarefulStart
 from consumers.loop.processor import Processor
 from consumers.ports import RunNote
@@ -116,16 +116,19 @@ def test_a_run_that_ends_as_it_should_is_no_mishap_and_what_is_suspect_stays_so(
     assert second.admit(7).num_deaths == 1
 
 
-def test_a_stale_run_neither_notes_anything_nor_goes_on():
+def test_a_stale_run_notes_nothing_and_leaves_the_rest_to_the_fence():
     notes = FakeRunNotes(RunNote("a", num_unclean=3))
     stale, newer = CarefulStart(notes, MAX_DEATHS), CarefulStart(notes, MAX_DEATHS)
     stale.begin(2)
     newer.begin(2)
     note = notes.note
-    with pytest.raises(FencedError):
-        stale.admit(1)
+    stale.admit(1)
+    stale.finished(1)
+    stale.committed([1])
+    stale.passed(is_idle=True)
     stale.ended()
     assert notes.note is note
+    assert not stale.is_careful
 
 
 def test_a_video_is_not_tried_where_the_note_cannot_be_written():

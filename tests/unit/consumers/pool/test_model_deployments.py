@@ -99,5 +99,6 @@ def test_settings_of_a_stage_become_those_of_its_deployment():
     options = nsfw.ray_actor_options
     assert (options["num_gpus"], options["num_cpus"], options["resources"]) == (0.5, 3, {"A100": 0.1})
     assert options["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "3"
+    assert options["runtime_env"]["env_vars"]["MALLOC_ARENA_MAX"] == "2"
     assert captioner.num_replicas == 1
     assert captioner.ray_actor_options["num_gpus"] == 0.6

@@ -9,6 +9,7 @@ import pytest
 
 from consumers.errors import FencedError, StoreUnavailableError
 from consumers.paimon.catalog import CatalogConfig
+from consumers.paimon.commit.ledger_index import LedgerIndex
 from consumers.paimon.commit.reposition import Repositioner
 from consumers.paimon.commit.rescale import Rescaler
 from consumers.paimon.commit.sink import PaimonSink
@@ -110,6 +111,58 @@ def test_going_back_leaves_rows_with_clips_done(config: CatalogConfig, repositio
     repositioner.make(move)
     run(config, [processed(3), processed(4)])
     assert clip_counts(config) == {0: 1, 2: 1, 3: 1, 4: 1, 5: 1}
+    assert audit(config, NAMES, "c1").is_clean
+
+
+def test_going_forward_finishes_rows_whose_commit_was_cut_in_two(config: CatalogConfig) -> None:
+    append_raw(config, ["v6", "v7"])
+
+    def crash(step: str) -> None:
+        if step == "after_ledger_publish":
+            raise SimulatedCrashError
+
+    crashed = PaimonSink(config, NAMES, "c1", PROFILE, on_step=crash)
+    done = crashed.open().position
+    with pytest.raises(SimulatedCrashError):
+        crashed.commit(CommitBatch((processed(6),), done.with_offset(6)))
+    repositioner = Repositioner(config, NAMES, "c1")
+    move = repositioner.to_offset(8)
+    assert move.num_skipped == 1
+    repositioner.make(move)
+    assert list(run(config, [processed(6)]).position.missing(8)) == [OffsetRange(6, 7)]
+    assert clip_counts(config)[6] == ledger_counts(config)[6, 1] == 1
+    # Row 7 was left out, and the audit says so.
+    (detail,) = audit(config, NAMES, "c1").details
+    assert "lacks row 7 of db.raw_videos" in detail
+
+
+def test_commit_that_is_cut_in_two_while_a_plan_is_made_is_finished(
+    config: CatalogConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_raw(config, ["v6"])
+
+    def crash(step: str) -> None:
+        if step == "after_ledger_publish":
+            raise SimulatedCrashError
+
+    running = PaimonSink(config, NAMES, "c1", PROFILE, on_step=crash)
+    done = running.open().position
+    repositioner = Repositioner(config, NAMES, "c1")
+    read_ledger, batches = repositioner._index, [CommitBatch((processed(6),), done.with_offset(6))]
+
+    def read_and_let_commit() -> LedgerIndex:
+        index = read_ledger()
+        while batches:
+            with pytest.raises(SimulatedCrashError):
+                running.commit(batches.pop())
+        return index
+
+    monkeypatch.setattr(repositioner, "_index", read_and_let_commit)
+    with pytest.raises(FencedError, match="plan it again"):
+        repositioner.make(repositioner.to_offset(7))
+    repositioner.make(repositioner.to_offset(7))
+    run(config, [processed(6)])
+    assert clip_counts(config)[6] == ledger_counts(config)[6, 1] == 1
     assert audit(config, NAMES, "c1").is_clean
 
 

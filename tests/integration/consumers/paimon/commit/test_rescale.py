@@ -189,6 +189,22 @@ def test_rescale_cut_off_between_the_tables_starts_no_shard_until_it_is_repeated
     assert_each_row_once(config, 20)
 
 
+def test_rescale_cut_off_while_the_first_copy_ever_starts_is_completed_by_the_same_call(config: CatalogConfig) -> None:
+    rescales = [Rescaler(config, NAMES, "main")]
+
+    def on_step(step: str) -> None:
+        if step == "after_ledger_claim" and rescales:
+            cut_off_rescale(config, 2)
+            # The copy has not claimed the curated table yet, which knows of no shard.
+            assert rescales.pop().rescale(2).has_changed
+
+    with pytest.raises(ConfigurationError, match=r"0/1 is not one of its shards"):
+        PaimonSink(config, NAMES, "main", PROFILE, on_step=on_step).open()
+    for index in range(2):
+        Part(config, f"{index}/2").commit()
+    assert_each_row_once(config, 20)
+
+
 def test_shard_of_another_number_is_refused_and_told_about_rescale(config: CatalogConfig) -> None:
     Part(config, "0/1").commit(0)
     with pytest.raises(ConfigurationError, match=r"0/3 is not one of its shards.*has 1.*`sluice rescale 3`"):
