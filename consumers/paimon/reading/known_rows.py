@@ -75,7 +75,7 @@ class KnownRows:
         names: the tables.
         consumer: whose ledger rows.
         columns: how the raw table's columns are mapped.
-        shard: whose rows are told as removed.
+        shard: whose rows are told as removed, and are in hand once they were read.
 
     Raises:
         ConfigurationError: a table is missing.
@@ -103,7 +103,8 @@ class KnownRows:
         self._swept_id = 0
         self._is_begun = False
         self._swept_at: tuple[int, int] | None = None
-        # What was read and may not be in the ledger yet: the digest of its video, and its first id where it has moved.
+        # What this shard has read and may not be in the ledger yet: the digest of its video, and its first id where it has
+        # moved.
         self._recent: OrderedDict[int, tuple[bytes, int | None]] = OrderedDict()
 
     def head(self) -> SourceHead:
@@ -332,6 +333,9 @@ class KnownRows:
         return hashlib.blake2b(repr(parts).encode(), digest_size=_DIGEST_BYTES).digest() if parts else b""
 
     def _remember(self, row_id: int, content: bytes, first_id: int | None) -> None:
+        if not self._shard.owns(row_id):
+            # Read and passed over: whether another shard has it in hand, or has not met it, only the ledger will tell.
+            return
         self._recent[row_id] = (content, first_id)
         if len(self._recent) > _MAX_RECENT:
             self._recent.popitem(last=False)

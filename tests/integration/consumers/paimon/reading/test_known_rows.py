@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -256,6 +257,46 @@ def test_shards_retire_their_own_rows(config: CatalogConfig) -> None:
             consume(config, shard=shard, seen=seen)
     assert seen == ["g"]
     assert standing(config) == _clips("abefg")
+    assert _audited(config).pending == 0
+
+
+class _Meanwhile(list[str]):
+    """Does something once, while the first video is in hand."""
+
+    def __init__(self, what: Callable[[], object]) -> None:
+        super().__init__()
+        self._what = what
+
+    def append(self, name: str) -> None:
+        super().append(name)
+        if len(self) == 1:
+            self._what()
+
+
+@pytest.mark.parametrize("kind", ["COMPACT", "OVERWRITE"])
+@pytest.mark.parametrize("num_rounds", [0, 1])
+def test_row_that_moves_to_another_shard_before_it_is_committed_has_its_clips_once(
+    tmp_path: Path, kind: str, num_rounds: int
+) -> None:
+    config = make_warehouse(tmp_path / "warehouse")
+    append_raw(config, "abc")
+    consume(config)
+    Rescaler(config, NAMES, "main").rescale(2)
+    shards = [Shard(index, 2) for index in range(2)]
+    append_raw(config, "def")
+
+    def move() -> None:
+        # The rows with ids 0 to 6 get 7 to 13, and each goes to the other shard.
+        append_raw(config, "g")
+        rewrite(config, NAMES.raw, kind, RowIds.NEW)
+        for _ in range(num_rounds):
+            consume(config, shard=shards[1])
+
+    consume(config, shard=shards[0], seen=_Meanwhile(move))
+    for _ in range(3):
+        for shard in shards:
+            consume(config, shard=shard)
+    assert standing(config) == _clips("abcdefg")
     assert _audited(config).pending == 0
 
 
