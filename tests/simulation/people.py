@@ -156,6 +156,7 @@ class People:
         if scene.is_dividing:
             return
         scene.is_dividing = True
+        scene.num_divided += 1
         scene.wanted_count = count
         # A consumer that never ran is not divided.
         if self._insist(lambda: Rescaler(CONFIG, NAMES, MAIN).rescale(count)):

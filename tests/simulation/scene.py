@@ -46,6 +46,7 @@ class Scene:
         replayed: for each row that a person had processed again, how many runs there have to be at least.
         was_set_back: a table was rolled back.
         is_for_a_backup: what was rolled back cannot be mended by rolling back more.
+        num_divided: rescales that have begun.
         is_dividing: a rescale has begun and is not known to be complete.
     """
 
@@ -65,6 +66,7 @@ class Scene:
         self.replayed: defaultdict[int, int] = defaultdict(int)
         self.was_set_back = self.is_for_a_backup = False
         self.is_dividing = False
+        self.num_divided = 0
 
     @property
     def storages(self) -> tuple[Storage, Storage, Storage]:

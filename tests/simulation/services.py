@@ -61,7 +61,7 @@ class Service:
 
     def _live_once(self, shard: Shard) -> bool:
         """Return whether all its work is done."""
-        scene = self.scene
+        scene, num_divided = self.scene, self.scene.num_divided
         try:
             self.live(shard)
         except CrashError:
@@ -80,7 +80,8 @@ class Service:
             scene.world.note(f"stopped: {error}")
             return False
         except ConfigurationError as error:
-            if not scene.was_set_back and not scene.is_dividing and shard.count == scene.count:
+            is_divided = scene.is_dividing or num_divided != scene.num_divided
+            if not scene.was_set_back and not is_divided and shard.count == scene.count:
                 raise
             scene.world.note(f"refused: {error}")
             return self.lives is None and scene.is_over

@@ -98,8 +98,8 @@ class Repositioner:
     def to_offset(self, offset: int) -> Move:
         """Plan that everything below ``offset`` is done and everything from there on is not.
 
-        A row whose clips are in the ledger and not in the curated table yet, for a crash has cut its commit in two, is
-        finished and not left out.
+        A row of the ledger that changes the curated table, and has not yet because a crash has cut its commit in two,
+        is finished and not left out.
 
         Raises:
             StoreUnavailableError: the store did not answer.
@@ -107,7 +107,8 @@ class Repositioner:
         # Where they stand goes first: what comes into the ledger until it is read is then told by its number.
         curated, sequence, epoch = self._standing()
         index = self._index()
-        begun = as_ranges(np.unique(index.row_ids[index.clip_owners]))
+        # A row with a key may be what takes older clips out.
+        begun = as_ranges(np.union1d(index.row_ids[index.clip_owners], index.row_ids[index.keys != b""]))
         skipped = Position.from_ranges(curated.position.missing(offset)).without(begun).ranges()
         move = self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
         return replace(move, done_below=offset)
