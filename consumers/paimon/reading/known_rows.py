@@ -103,8 +103,8 @@ class KnownRows:
         self._swept_id = 0
         self._is_begun = False
         self._swept_at: tuple[int, int] | None = None
-        # What this shard has read and may not be in the ledger yet: the digest of its video, and its first id where it has
-        # moved.
+        # What this shard has read and may not be in the ledger yet: the digest of its video, and its first id where it
+        # has moved.
         self._recent: OrderedDict[int, tuple[bytes, int | None]] = OrderedDict()
 
     def head(self) -> SourceHead:
