@@ -118,6 +118,15 @@ def _by_row_ids(
     existing, without = compare_rows(reader, snapshot, ledger, findings)
     if done is None:
         return existing, len(without)
+    if num_moved := len(ledger.moved_to):
+        first_ids = np.fromiter(ledger.moved_to, dtype=np.int64, count=num_moved)
+        lost = first_ids[~np.isin(first_ids, ledger.index.row_ids)]
+        without_first = (
+            f"table {ledger.name}: has row {ledger.moved_to[row_id]} of {ledger.source} as moved from row {row_id}, "
+            "which it lacks"
+            for row_id in lost.tolist()
+        )
+        findings.add("missing", without_first, len(lost))
     missing = without[done.covers(without)]
     lacks = (
         f"table {ledger.name}: lacks {_rows_text(part)} of {ledger.source}, which the position covers"

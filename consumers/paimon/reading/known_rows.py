@@ -256,20 +256,21 @@ class KnownRows:
             ledgered=ledgered,
             current=current,
             retired=set(row_ids[order[is_retired[order]]].tolist()),
-            unfinished=self._unfinished(ledgered, ledgered[is_curated[order]]),
+            unfinished=self._unfinished(ledgered[is_curated[order]]),
         )
 
-    def _unfinished(self, ledgered: NDArray[np.int64], curated: NDArray[np.int64]) -> set[int]:
-        """Return the rows that the ledger has and the curated table's positions do not cover, nor are in hand here.
+    def _unfinished(self, curated: NDArray[np.int64]) -> set[int]:
+        """Return the curated rows that the curated table's positions do not cover, nor are in hand here.
 
-        Another shard may have passed over such a row since, where it was gone; only its clips tell then.
+        Of rows without clips the ledger alone tells all. Another shard may have passed over such a row since, where it
+        was gone; only its clips tell then.
         """
         manager = self._curated.snapshot_manager()
         division, _ = read_division(manager, self._consumer, manager.get_latest_snapshot(), MAX_SNAPSHOTS_WALKED)
         shards = () if division is None else division.shards(self._source.source_table)
         floor = min((position.watermark for _, position in shards), default=0)
         finished = [base for share, position in shards for base in (*share.bases, Base(share.shard, position))]
-        above = ledgered[ledgered >= floor].tolist()
+        above = curated[curated >= floor].tolist()
         found = {row_id for row_id in above if not any(base.covers(row_id) for base in finished)}
         if division is not None and division.count > 1:
             found |= set(curated.tolist()) - self._with_clips()

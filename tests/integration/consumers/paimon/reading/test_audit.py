@@ -23,7 +23,7 @@ from consumers.paimon.reading.ledger import LedgerReader
 from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
 from schemas.positions import Position
-from schemas.records import BlobReference, ProcessedVideo
+from schemas.records import BlobReference, ProcessedVideo, RowKind, VideoOutcome
 from tests.support.consuming import consume
 from tests.support.rewrites import RowIds, rewrite
 from tests.support.warehouse import (
@@ -86,6 +86,19 @@ def test_row_that_the_position_covers_without_a_ledger_row_is_missing(config: Ca
     assert (report.missing, report.pending, report.is_clean) == (2, 3, False)
     assert report.details == (
         "table db.curation_ledger: lacks rows 1 to 2 of db.raw_videos, which the position covers",
+    )
+
+
+def test_row_that_moved_from_one_which_nobody_has_processed_is_found(config: CatalogConfig) -> None:
+    sink = PaimonSink(config, NAMES, "main", PROFILE)
+    sink.open()
+    moved = replace(processed(1).video, row_kind=RowKind.MOVE, key="row:9")
+    videos = (processed(0), ProcessedVideo(moved, VideoOutcome(is_move=True), 0, AT), processed(2))
+    sink.commit(CommitBatch(videos, Position(3)))
+    report = audit(config, NAMES, "main")
+    assert (report.missing, report.is_clean) == (1, False)
+    assert report.details == (
+        "table db.curation_ledger: has row 1 of db.raw_videos as moved from row 9, which it lacks",
     )
 
 

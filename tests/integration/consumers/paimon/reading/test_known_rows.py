@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ from consumers.paimon.source.row_source import RowIdSource
 from consumers.paimon.tables import RawColumns, create_tables
 from consumers.ports import CommitBatch
 from consumers.testing import SimulatedCrashError
+from schemas.positions import OffsetRange
 from schemas.records import ProcessedVideo, RawVideo, VideoOutcome
 from schemas.shards import Shard
 from tests.support.consuming import consume, ledgered, standing
@@ -38,6 +40,7 @@ from tests.support.warehouse import (
     create_raw,
     delete_rows,
     expire_all_but_newest,
+    failed,
     make_warehouse,
     rows_of,
     table,
@@ -208,6 +211,29 @@ def test_removals_and_moves_survive_a_process_that_dies_at_any_step(
     assert _audited(config).pending == 0
     assert _new(config) == []
     assert len(_story(config, "a")) == 2
+
+
+@pytest.mark.parametrize("step", ["after_ledger_publish", "before_curated_write", "after_curated_write"])
+def test_dead_letter_whose_commit_was_cut_in_two_is_the_same_one_after_it_has_moved(
+    config: CatalogConfig, step: str
+) -> None:
+    append_raw(config, "g")
+
+    def die(at: str) -> None:
+        if at == step:
+            raise SimulatedCrashError
+
+    sink = PaimonSink(config, NAMES, "main", PROFILE, on_step=die)
+    position = sink.open().position
+    [video] = (item for item in RowIdSource(config, NAMES.raw).read([OffsetRange(6, 7)]) if isinstance(item, RawVideo))
+    broken = replace(failed(6), video=video)
+    with pytest.raises(SimulatedCrashError):
+        sink.commit(CommitBatch((broken,), position.with_offset(6)))
+    sink.close()
+    rewrite(config, NAMES.raw, "OVERWRITE", RowIds.NEW)
+    assert _new(config) == []
+    assert _story(config, "g") == [(6, 1, "failed"), (13, 1, "moved")]
+    assert _audited(config).pending == 0
 
 
 def test_rows_that_are_gone_are_looked_for_only_after_something_else_than_an_append(
