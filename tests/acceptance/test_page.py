@@ -62,6 +62,12 @@ def expect_text(page: Any, selector: str, text: str | re.Pattern[str]) -> None:
     expect(page.locator(selector)).to_have_text(text, timeout=WAIT_MS)
 
 
+def expect_count(page: Any, selector: str, number: int) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).to_have_count(number, timeout=WAIT_MS)
+
+
 def test_pause_outlives_a_kill_and_the_backlog_goes_and_an_operator_plays_and_replays(
     page: Any, running: list[RunningService], tmp_path: Path
 ) -> None:
@@ -162,14 +168,11 @@ def test_pictures_of_any_shape_stand_in_boxes_of_one_height(
     running.append(service)
     service.register(sorted(media.iterdir()))
     log_in(page, service.url)
-    expect_text(page, "#lag-records", "0")
+    # On the overview they appear as they are committed.
+    expect_count(page, "article.clip", 3)
     page.goto(f"{service.url}/clips")
-    page.wait_for_function(
-        """() => {
-            const pictures = [...document.querySelectorAll('article.clip img')];
-            return pictures.length === 3 && pictures.every(picture => picture.complete && picture.naturalWidth);
-        }"""
-    )
+    expect_count(page, "article.clip img", 3)
+    page.locator("article.clip img").evaluate_all("images => Promise.all(images.map(image => image.decode()))")
     boxes = page.locator("article.clip .screen").evaluate_all(
         "boxes => boxes.map(box => box.getBoundingClientRect()).map(r => [Math.round(r.width), Math.round(r.height)])"
     )

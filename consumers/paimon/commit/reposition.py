@@ -108,8 +108,11 @@ class Repositioner:
         curated, sequence, epoch = self._standing()
         index = self._index()
         # A row with a key may be what takes older clips out.
-        begun = as_ranges(np.union1d(index.row_ids[index.clip_owners], index.row_ids[index.keys != b""]))
-        skipped = Position.from_ranges(curated.position.missing(offset)).without(begun).ranges()
+        begun = np.union1d(index.row_ids[index.clip_owners], index.row_ids[index.keys != b""])
+        begun = begun[begun >= curated.position.watermark]
+        # Whether another shard has finished its own is nothing to this one.
+        begun = begun[begun % self._shard.count == self._shard.index]
+        skipped = Position.from_ranges(curated.position.missing(offset)).without(as_ranges(begun)).ranges()
         move = self._plan(curated, sequence, epoch, skipped, index, index.row_ids[index.row_ids >= offset])
         return replace(move, done_below=offset)
 

@@ -22,6 +22,7 @@ class _Snapshot:
     properties: dict[str, str] | None = None
     commit_identifier: int = 0
     commit_kind: str = "APPEND"
+    time_millis: int = 0
 
 
 @dataclass
