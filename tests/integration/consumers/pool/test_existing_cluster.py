@@ -78,7 +78,8 @@ def head() -> Iterator[Head]:
     folder = tempfile.mkdtemp(prefix="ray-")
     port, client_port = free_port(), free_port()
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-    environment = {**os.environ, **token}
+    # Its workers import the processors of the tests, as a real cluster has the package that it works with.
+    environment = {**os.environ, **token, "PYTHONPATH": str(ROOT)}
     arguments = f"start --head --block --node-ip-address 127.0.0.1 --port {port} --ray-client-server-port {client_port}"
     sizes = f"--include-dashboard=false --num-cpus 2 --object-store-memory 100000000 --temp-dir {folder}"
     with subprocess.Popen(
@@ -134,7 +135,7 @@ pool.close()
 def test_a_worker_of_a_cluster_is_bound_to_its_share_of_the_node(head: Head) -> None:
     done = subprocess.run(
         [sys.executable, "-c", _TELL_LIMIT, head.address],
-        env={**head.environment, "PYTHONPATH": str(ROOT)},
+        env=head.environment,
         capture_output=True,
         text=True,
         check=False,
