@@ -196,7 +196,7 @@ class StoryReader:
                 if value is not None
             ]
             if wanted.status is not None:
-                found.append(it.or_predicates([it.equal("status", wanted.status.value), it.greater_than("run", 1)]))
+                found.append(_may_have_ended(it, wanted.status))
             return found
 
         return self._page(_VIDEO_COLUMNS, where, wanted.admits, wanted.before_row_id, limit, within_s)
@@ -220,7 +220,7 @@ class StoryReader:
         """
 
         def where(it: Any) -> list[Any]:
-            return [it.or_predicates([it.equal("status", VideoStatus.REJECTED.value), it.greater_than("run", 1)])]
+            return [_may_have_ended(it, VideoStatus.REJECTED)]
 
         return self._page(
             _REJECTED_COLUMNS, where, lambda row: row["status"] == VideoStatus.REJECTED, before, limit, within_s
@@ -260,6 +260,11 @@ class StoryReader:
 
             batches = stream(self._ledger, tuple(columns), head, predicate)
             return [row for batch in batches for row in batch.to_pylist()]
+
+
+def _may_have_ended(it: Any, status: VideoStatus) -> Any:
+    """Return what lets through rows of ``status``, and every later run, which may have superseded such a row."""
+    return it.or_predicates([it.equal("status", status.value), it.greater_than("run", 1)])
 
 
 def _letters(wanted: LetterFilter, row_ids: Sequence[int] | None = None) -> Condition:
